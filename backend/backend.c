@@ -1,0 +1,307 @@
+#include "backend/backend.h"
+
+#include <errno.h>
+
+#include "backend/hugepage.h"
+#include "base/fatal.h"
+#include "base/meta.h"
+#include "base/os.h"
+#include "pagemap/pagemap.h"
+
+enum {
+    SMALL_HEAP = 4 << 20,        /* below this much committed: base pages, committed in small steps */
+    TAIL_HEAP = 32 << 20,        /* from this much in use, the last, partly used hugepage of a big run is a huge page too */
+    COMMIT_STEP = 64 << 10,
+    REGION_FIRST = 1 << 30,      /* address space is free unless it is limited */
+    REGION_LIMITED = 4 << 20,    /* under RLIMIT_AS */
+    REGION_LIMIT_SHARE = 64,     /* of the limit, taken at a time */
+};
+static const size_t REGION_MOST = (size_t)64 << 30;
+static const size_t WINDOW_SIZE = (size_t)64 << 30;
+static const size_t WINDOW_LIMITED = (size_t)1 << 30;
+
+struct lock backend_lock = LOCK_INIT(RANK_BACKEND);
+struct backend_totals backend_totals;
+struct backend_config backend_config = {.hugepages = true, .release = true, .retain = 4 << 20};
+
+static uintptr_t region_end; /* of the newest region: where the next is wanted. Under backend_lock */
+static bool hugetlb_refused; /* warned once */
+
+void backend_init(const struct backend_config *config) { backend_config = *config; }
+
+/* ---- Address space ---- */
+
+/* Where the first region is wanted: far from where the kernel puts libraries and stacks, so that the regions after it fit
+ * behind it and the pagemap's window holds them all; at random, as the kernel would. Only a hint. */
+static uintptr_t first_hint(void) {
+    uintptr_t terabyte = (uintptr_t)1 << 40;
+    return 16 * terabyte + ((os_random() >> 20) % 16384 << PAGEMAP_LEAF_SHIFT);
+}
+
+static size_t region_size(size_t limit, size_t reserved) {
+    if (limit == SIZE_MAX)
+        return min_size(max_size(REGION_FIRST, reserved), REGION_MOST);
+    return round_up(max_size(REGION_LIMITED, limit / REGION_LIMIT_SHARE), HP_SIZE);
+}
+
+/* Makes the region known. Holds backend_lock. */
+static int region_add(uintptr_t start, size_t size, size_t limit) {
+    if ((start + size) >> RN_ADDRESS_BITS != 0)
+        return -ENOMEM; /* the pagemap ends here */
+    if (pagemap_win.pages == 0 && total_get(&backend_totals.mappings) == 0) {
+        uintptr_t base = round_down(start, (size_t)1 << PAGEMAP_LEAF_SHIFT);
+        (void)pagemap_window(base, limit == SIZE_MAX ? WINDOW_SIZE : WINDOW_LIMITED); /* without it, look-ups are longer */
+    }
+    if (hp_cover(start, size) != 0)
+        return -ENOMEM;
+    range_insert(hp_of(start), size >> HP_SHIFT);
+    region_end = start + size;
+    total_add(&backend_totals.reserved, size);
+    total_add(&backend_totals.mappings, 1);
+    return 0;
+}
+
+/* Reserves at least `needed` bytes aligned to `align`, in smaller and smaller steps. Called without the lock: reserving may
+ * wait for the kernel's own. Two threads may both come here; the second region serves later. */
+static int region_grow(size_t needed, size_t align) {
+    size_t limit = os_address_limit();
+    size_t size = max_size(needed, region_size(limit, total_get(&backend_totals.reserved)));
+    lock_take(&backend_lock);
+    uintptr_t hint = region_end ? region_end : first_hint();
+    lock_drop(&backend_lock);
+    void *start;
+    while ((start = os_reserve(round_up(hint, align), size, align)) == NULL) {
+        if (size == needed)
+            return -ENOMEM;
+        size = max_size(needed, round_up(size / 2, HP_SIZE));
+    }
+    lock_take(&backend_lock);
+    int error = region_add((uintptr_t)start, size, limit);
+    lock_drop(&backend_lock);
+    if (error)
+        os_unreserve(start, size);
+    return error;
+}
+
+/* ---- Commitment ---- */
+
+/* What has to be done for a run after the lock was dropped. */
+struct commit {
+    uintptr_t start, end; /* to be made writable; empty if start == end */
+    bool huge;            /* the whole hugepages in it get MADV_HUGEPAGE */
+};
+
+/* Adds pages [first, first + pages) of `hp`, just put in use, to the plan. `was_clean`: nothing of it was resident before. */
+static void commit_plan(struct commit *plan, struct hugepage *hp, unsigned last, bool was_clean) {
+    bool big = total_get(&backend_totals.used_pages) + total_get(&backend_totals.dirty_free_pages) >
+               SMALL_HEAP >> RN_PAGE_SHIFT;
+    bool advise = big && backend_config.hugepages && was_clean && !hp->advised && HP_SIZE > os_page_size();
+    if (last < HP_PAGES && total_get(&backend_totals.used_pages) < TAIL_HEAP >> RN_PAGE_SHIFT && last > HP_PAGES / 8)
+        advise = false;
+    if (hp->committed >= last && !advise)
+        return;
+    size_t step = big ? HP_SIZE : max_size(COMMIT_STEP, os_page_size());
+    if (!advise && last < HP_PAGES)
+        step = max_size(COMMIT_STEP, os_page_size());
+    uintptr_t start = hp->base + ((uintptr_t)hp->committed << RN_PAGE_SHIFT);
+    uintptr_t end = hp->base + min_size(round_up((size_t)last << RN_PAGE_SHIFT, step), HP_SIZE);
+    if (advise) {
+        start = hp->base;
+        end = hp->base + HP_SIZE;
+        hp->advised = true;
+        plan->huge = true;
+    }
+    if (plan->start == plan->end)
+        plan->start = start;
+    plan->end = end;
+}
+
+/* Notes that [start, end) is writable now. Holds backend_lock. */
+static void commit_note(const struct commit *plan) {
+    for (uintptr_t at = plan->start; at < plan->end; at = round_down(at, HP_SIZE) + HP_SIZE) {
+        struct hugepage *hp = hp_of(at);
+        uintptr_t end = min_size(plan->end, hp->base + HP_SIZE);
+        unsigned pages = (unsigned)((end - hp->base) >> RN_PAGE_SHIFT);
+        if (pages <= hp->committed)
+            continue;
+        total_add(&backend_totals.committed, (size_t)(pages - hp->committed) << RN_PAGE_SHIFT);
+        hp->committed = (uint16_t)pages;
+    }
+}
+
+static bool hugetlb_map(const struct commit *plan) {
+    unsigned shift = backend_config.hugetlb_mib == 1024 ? 30 : 21;
+    uintptr_t size = (uintptr_t)1 << shift;
+    uintptr_t start = round_up(plan->start, HP_SIZE);
+    if (plan->start != start || plan->end - plan->start < size || (start & (size - 1)) || ((plan->end - start) & (size - 1)))
+        return false;
+    if (os_map_hugetlb((void *)start, plan->end - start, shift) == 0)
+        return true;
+    if (!hugetlb_refused) {
+        struct line line = {.used = 0};
+        line_text(&line, "option \"hugetlb\": the system has no such pages to give; ordinary ones are used");
+        line_warn(&line);
+    }
+    hugetlb_refused = true;
+    return false;
+}
+
+/* Carries the plan out, without the lock. Only whole hugepages never used before may become explicit huge pages. */
+static int commit_do(const struct commit *plan, bool *hugetlb) {
+    size_t size = plan->end - plan->start;
+    *hugetlb = plan->huge && backend_config.hugetlb_mib && !hugetlb_refused && hugetlb_map(plan);
+    if (*hugetlb)
+        return 0;
+    int error = os_commit((void *)plan->start, size);
+    if (error)
+        return error;
+    if (plan->huge) {
+        uintptr_t start = round_up(plan->start, HP_SIZE);
+        uintptr_t end = round_down(plan->end, HP_SIZE);
+        if (end > start)
+            (void)os_advise_huge((void *)start, end - start);
+    }
+    return 0;
+}
+
+/* Makes the run usable; gives it back if the system refuses. Called without the lock. */
+static int run_commit(uintptr_t start, size_t pages, const struct commit *plan) {
+    if (plan->start == plan->end)
+        return 0;
+    bool hugetlb = false;
+    int error = commit_do(plan, &hugetlb);
+    lock_take(&backend_lock);
+    if (!error)
+        error = pagemap_ensure(round_down(plan->start, HP_SIZE), round_up(plan->end, HP_SIZE) - round_down(plan->start, HP_SIZE));
+    if (!error)
+        commit_note(plan);
+    for (uintptr_t at = plan->start; hugetlb && at < plan->end; at += HP_SIZE)
+        hp_of(at)->hugetlb = true;
+    lock_drop(&backend_lock);
+    if (error)
+        backend_free(start, pages);
+    return error;
+}
+
+/* ---- Runs ---- */
+
+/* Puts a run in use that starts at page `first` of its first hugepage and covers the free pages behind it. Holds the lock.
+ * Returns whether all of it reads as zeros. */
+static bool run_use(uintptr_t start, size_t pages, struct commit *plan) {
+    bool zeroed = true;
+    while (pages) {
+        struct hugepage *hp = hp_of(start);
+        unsigned first = (unsigned)((start - hp->base) >> RN_PAGE_SHIFT);
+        unsigned here = (unsigned)min_size(pages, HP_PAGES - first);
+        bool was_clean = hp->dirty_pages == 0;
+        zeroed = zeroed && bits_count(hp->dirty, first, here) == 0;
+        hp_use(hp, first, here);
+        commit_plan(plan, hp, first + here, was_clean);
+        start += (uintptr_t)here << RN_PAGE_SHIFT;
+        pages -= here;
+    }
+    return zeroed;
+}
+
+/* Finds a place for the run. Holds the lock. 0 if there is none. */
+static uintptr_t run_find(size_t pages, size_t align) {
+    if (pages < HP_PAGES && align < HP_PAGES) {
+        unsigned first;
+        struct hugepage *hp = packer_find((unsigned)pages, (unsigned)align, &first);
+        if (hp)
+            return hp->base + ((uintptr_t)first << RN_PAGE_SHIFT);
+    }
+    struct hugepage *hp = range_take((pages + HP_PAGES - 1) / HP_PAGES, max_size(align / HP_PAGES, 1));
+    return hp ? hp->base : 0;
+}
+
+uintptr_t backend_alloc(size_t pages, size_t align, bool *zeroed) {
+    if (pages == 0 || pages > SIZE_MAX >> (RN_PAGE_SHIFT + 1) || align > (size_t)1 << (RN_ADDRESS_BITS - RN_PAGE_SHIFT))
+        return 0;
+    struct commit plan = {0, 0, false};
+    lock_take(&backend_lock);
+    uintptr_t start = run_find(pages, align);
+    while (!start) {
+        lock_drop(&backend_lock);
+        size_t align_bytes = max_size(align << RN_PAGE_SHIFT, HP_SIZE);
+        if (region_grow(round_up(pages << RN_PAGE_SHIFT, HP_SIZE), align_bytes) != 0)
+            return 0;
+        lock_take(&backend_lock);
+        start = run_find(pages, align);
+    }
+    *zeroed = run_use(start, pages, &plan);
+    demand_note();
+    lock_drop(&backend_lock);
+    return run_commit(start, pages, &plan) == 0 ? start : 0;
+}
+
+/* Clears pages of one hugepage; gathers hugepages that became empty into a range. Holds the lock. */
+void backend_free(uintptr_t start, size_t pages) {
+    struct hugepage *empty = NULL;
+    size_t empties = 0;
+    lock_take(&backend_lock);
+    while (pages) {
+        struct hugepage *hp = hp_of(start);
+        unsigned first = (unsigned)((start - hp->base) >> RN_PAGE_SHIFT);
+        unsigned here = (unsigned)min_size(pages, HP_PAGES - first);
+        start += (uintptr_t)here << RN_PAGE_SHIFT;
+        pages -= here;
+        if (hp_unuse(hp, first, here)) {
+            hp->state = HP_NONE;
+            empty = empty ? empty : hp;
+            empties++;
+        } else if (empties) { /* only a run's ends are parts of hugepages: this is the last */
+            range_insert(empty, empties);
+            empties = 0;
+            empty = NULL;
+        }
+    }
+    if (empties)
+        range_insert(empty, empties);
+    lock_drop(&backend_lock);
+}
+
+/* Whether `pages` pages from `start`, which follow a run in use, are free; takes the whole hugepages among them. Holds the
+ * lock. */
+static bool run_take_after(uintptr_t start, size_t pages) {
+    unsigned first = (unsigned)((start & (HP_SIZE - 1)) >> RN_PAGE_SHIFT);
+    size_t here = first ? min_size(pages, HP_PAGES - first) : 0;
+    if (here) {
+        unsigned at = first;
+        if (bits_next_clear(hp_of(start)->used, &at) < here || at != first)
+            return false;
+    }
+    size_t rest = pages - here;
+    return rest == 0 || range_take_at(start + (here << RN_PAGE_SHIFT), (rest + HP_PAGES - 1) / HP_PAGES);
+}
+
+int backend_extend(uintptr_t start, size_t pages, size_t wanted) {
+    uintptr_t end = start + (pages << RN_PAGE_SHIFT);
+    size_t more = wanted - pages;
+    struct commit plan = {0, 0, false};
+    if (more > SIZE_MAX >> (RN_PAGE_SHIFT + 1))
+        return -ENOMEM;
+    lock_take(&backend_lock);
+    bool fits = run_take_after(end, more);
+    if (fits)
+        (void)run_use(end, more, &plan);
+    demand_note();
+    lock_drop(&backend_lock);
+    return fits ? run_commit(end, more, &plan) : -ENOMEM;
+}
+
+bool backend_owns(const void *pointer) {
+    struct hugepage *hp = hp_find((uintptr_t)pointer);
+    return hp && (hp->state != HP_NONE || hp->base != 0);
+}
+
+size_t backend_in_use(void) { return total_get(&backend_totals.used_pages) << RN_PAGE_SHIFT; }
+
+void backend_stats(struct backend_stats *stats) {
+    stats->reserved = total_get(&backend_totals.reserved);
+    stats->committed = total_get(&backend_totals.committed);
+    stats->in_use = backend_in_use();
+    stats->free_resident = total_get(&backend_totals.dirty_free_pages) << RN_PAGE_SHIFT;
+    stats->released_total = total_get(&backend_totals.released);
+    stats->mappings = total_get(&backend_totals.mappings);
+}

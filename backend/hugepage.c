@@ -1,0 +1,88 @@
+/* hugepage.c: descriptors of hugepages, found by address, and runs of bits in them. */
+#include "backend/hugepage.h"
+
+#include <errno.h>
+
+#include "base/meta.h"
+
+enum {
+    LEAF_SHIFT = 30, /* one block of descriptors per GiB, as in the pagemap */
+    LEAF_HPS = 1 << (LEAF_SHIFT - HP_SHIFT),
+    ROOT_SIZE = 1 << (RN_ADDRESS_BITS - LEAF_SHIFT),
+};
+
+/* Written under backend_lock; backend_owns reads it without. release in hp_cover, acquire in hp_find. */
+static struct hugepage *_Atomic root[ROOT_SIZE];
+
+struct hugepage *hp_find(uintptr_t address) {
+    if (address >> RN_ADDRESS_BITS != 0)
+        return NULL;
+    /* acquire: pairs with the release in hp_cover */
+    struct hugepage *leaf = atomic_load_explicit(&root[address >> LEAF_SHIFT], memory_order_acquire);
+    return leaf ? &leaf[(address >> HP_SHIFT) & (LEAF_HPS - 1)] : NULL;
+}
+
+struct hugepage *hp_of(uintptr_t address) {
+    struct hugepage *leaf = atomic_load_explicit(&root[address >> LEAF_SHIFT], memory_order_relaxed);
+    struct hugepage *hp = &leaf[(address >> HP_SHIFT) & (LEAF_HPS - 1)];
+    hp->base = round_down(address, HP_SIZE);
+    return hp;
+}
+
+int hp_cover(uintptr_t start, size_t size) {
+    for (size_t i = start >> LEAF_SHIFT; i <= (start + size - 1) >> LEAF_SHIFT; i++) {
+        if (atomic_load_explicit(&root[i], memory_order_relaxed))
+            continue;
+        struct hugepage *leaf = meta_alloc(LEAF_HPS * sizeof *leaf);
+        if (!leaf)
+            return -ENOMEM;
+        /* release: pairs with the acquire in hp_find */
+        atomic_store_explicit(&root[i], leaf, memory_order_release);
+    }
+    return 0;
+}
+
+/* Bits first .. first + pages - 1 of word `w`, as a mask. */
+static uint64_t word_mask(unsigned w, unsigned first, unsigned pages) {
+    unsigned low = w * 64;
+    unsigned begin = first > low ? first - low : 0;
+    unsigned end = first + pages < low + 64 ? first + pages - low : 64;
+    uint64_t upto = end == 64 ? ~(uint64_t)0 : ((uint64_t)1 << end) - 1;
+    return upto & ~(((uint64_t)1 << begin) - 1);
+}
+
+unsigned bits_count(const uint64_t *bits, unsigned first, unsigned pages) {
+    unsigned count = 0;
+    for (unsigned w = first / 64; w <= (first + pages - 1) / 64; w++)
+        count += (unsigned)__builtin_popcountll(bits[w] & word_mask(w, first, pages));
+    return count;
+}
+
+void bits_set(uint64_t *bits, unsigned first, unsigned pages) {
+    for (unsigned w = first / 64; w <= (first + pages - 1) / 64; w++)
+        bits[w] |= word_mask(w, first, pages);
+}
+
+void bits_clear(uint64_t *bits, unsigned first, unsigned pages) {
+    for (unsigned w = first / 64; w <= (first + pages - 1) / 64; w++)
+        bits[w] &= ~word_mask(w, first, pages);
+}
+
+/* The first bit at or after `from` that differs from those of `flip` (all zeros: finds ones; all ones: finds zeros). */
+static unsigned next_bit(const uint64_t *bits, unsigned from, uint64_t flip) {
+    for (unsigned w = from / 64; w < HP_WORDS; w++) {
+        uint64_t word = bits[w] ^ flip;
+        if (w == from / 64)
+            word &= ~(uint64_t)0 << (from % 64);
+        if (word)
+            return w * 64 + (unsigned)__builtin_ctzll(word);
+    }
+    return HP_PAGES;
+}
+
+unsigned bits_next_clear(const uint64_t *bits, unsigned *first) {
+    if (*first >= HP_PAGES)
+        return 0;
+    *first = next_bit(bits, *first, ~(uint64_t)0);
+    return *first >= HP_PAGES ? 0 : next_bit(bits, *first, 0) - *first;
+}

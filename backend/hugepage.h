@@ -1,0 +1,109 @@
+/* hugepage.h: the backend's nouns, in order of containment. Internal to this tier.
+ *
+ *   region      address space reserved in one call; a multiple of 2 MiB, remembered only by its hugepages
+ *   range       a maximal sequence of free hugepages; listed by length (range.c)
+ *   hugepage    2 MiB, 256 pages: the unit of packing and of release
+ *   run         consecutive pages in one owner's hands; may start anywhere and cover several hugepages
+ *
+ * Life of a hugepage (all under backend_lock; "dirty" pages may be resident and hold old bytes, the others read as zeros):
+ *
+ *   reserved --take--> in use (used > 0) --last page freed--> free (used == 0, member of a range) --take--> in use
+ *   free or in use --release--> the same, with fewer dirty pages; while the system call runs the pages count as used
+ *
+ * A hugepage in use with free pages is on the packer's list of its longest free run (packer.c). A full one is on no list.
+ * Only the first and the last hugepage of a range know that they are free; for those between, state is HP_NONE.
+ */
+#ifndef BACKEND_HUGEPAGE_H
+#define BACKEND_HUGEPAGE_H
+
+#include "backend/backend.h"
+
+enum {
+    HP_SHIFT = 21,
+    HP_SIZE = 1 << HP_SHIFT,
+    HP_PAGES = HP_SIZE >> RN_PAGE_SHIFT,
+    HP_WORDS = HP_PAGES / 64,
+};
+
+enum hp_state {
+    HP_NONE = 0, /* not ours, or inside a free range */
+    HP_FREE,     /* first or last of a free range */
+    HP_USED,     /* at least one page in use */
+};
+
+/* All fields under backend_lock. */
+struct hugepage {
+    uint64_t used[HP_WORDS];  /* 1: in somebody's hands */
+    uint64_t dirty[HP_WORDS]; /* 1: may be resident; 0: reads as zeros */
+    struct hugepage *next;    /* packer's or range's list */
+    struct hugepage *prev;
+    uintptr_t base;
+    uint32_t range_length; /* hugepages; valid at both ends of a free range */
+    uint32_t range_dirty;  /* of them, those with dirty pages; valid at the first */
+    uint16_t used_pages;
+    uint16_t dirty_pages;
+    uint16_t longest;   /* longest free run, pages */
+    uint16_t committed; /* pages from the start that are readable and writable */
+    uint8_t state;      /* enum hp_state */
+    bool advised;       /* MADV_HUGEPAGE was given for all of it */
+    bool split;         /* MADV_NOHUGEPAGE was given: parts of it were released */
+    bool hugetlb;       /* explicit huge page: never released */
+};
+
+/* The descriptor of a hugepage of ours; region_add made it. */
+struct hugepage *hp_of(uintptr_t address);
+/* The same, NULL where nothing of ours is. */
+struct hugepage *hp_find(uintptr_t address);
+/* Makes descriptors for [start, start + size). 0 or -ENOMEM. */
+int hp_cover(uintptr_t start, size_t size);
+
+/* Bit runs in a hugepage. */
+unsigned bits_count(const uint64_t *bits, unsigned first, unsigned pages);
+void bits_set(uint64_t *bits, unsigned first, unsigned pages);
+void bits_clear(uint64_t *bits, unsigned first, unsigned pages);
+/* The next run of zero bits at or after *first: its start in *first, its length returned; 0 if there is none. */
+unsigned bits_next_clear(const uint64_t *bits, unsigned *first);
+
+/* packer.c: hugepages in use with free pages. */
+void packer_insert(struct hugepage *hp);
+void packer_remove(struct hugepage *hp);
+/* The fullest hugepage that fits a run of `pages`, and where; NULL if none. */
+struct hugepage *packer_find(unsigned pages, unsigned align, unsigned *first);
+void hp_use(struct hugepage *hp, unsigned first, unsigned pages);
+/* Returns true if the hugepage has become empty. */
+bool hp_unuse(struct hugepage *hp, unsigned first, unsigned pages);
+/* For release: some hugepage on the packer's lists with dirty free pages, emptiest first; NULL if none. */
+struct hugepage *packer_dirtiest(void);
+
+/* range.c: free hugepages. */
+void range_insert(struct hugepage *first, size_t length);
+/* Takes `length` hugepages, aligned to `align` hugepages, best fit, resident ones first; NULL if none fit. */
+struct hugepage *range_take(size_t length, size_t align);
+/* Takes exactly these hugepages, if all are free. The hugepage before `start` is in use. */
+bool range_take_at(uintptr_t start, size_t length);
+/* Takes up to `most` consecutive dirty free hugepages for release; sets *length; NULL if none. */
+struct hugepage *range_take_dirty(size_t most, size_t *length);
+
+/* Totals, under backend_lock for writing, relaxed for reading. */
+extern struct backend_totals {
+    _Atomic size_t reserved;
+    _Atomic size_t committed;
+    _Atomic size_t used_pages;       /* in use */
+    _Atomic size_t dirty_free_pages; /* free but maybe resident */
+    _Atomic size_t released;
+    _Atomic size_t mappings;
+    _Atomic size_t peak_pages; /* most in use within the recent past (release.c) */
+} backend_totals;
+
+static inline void total_add(_Atomic size_t *total, size_t value) {
+    atomic_store_explicit(total, atomic_load_explicit(total, memory_order_relaxed) + value, memory_order_relaxed);
+}
+
+static inline size_t total_get(_Atomic size_t *total) { return atomic_load_explicit(total, memory_order_relaxed); }
+
+extern struct backend_config backend_config;
+
+/* release.c: notes the demand after an allocation, and whether a release step is due after a free. */
+void demand_note(void);
+
+#endif

@@ -1,0 +1,132 @@
+/* packer.c: packs runs into as few hugepages as possible, so that whole hugepages become free.
+ *
+ * Hugepages in use are listed by the length of their longest free run. A run goes to the shortest that fits: hugepages that
+ * are nearly full fill up, those that are nearly empty drain. Within a list the fuller ones stand in front. */
+#include "backend/hugepage.h"
+
+static struct hugepage *lists[HP_PAGES + 1]; /* by longest free run; under backend_lock */
+static uint64_t occupied[HP_WORDS + 1];      /* bit i: lists[i] is not empty */
+
+void packer_insert(struct hugepage *hp) {
+    unsigned index = hp->longest;
+    struct hugepage *head = lists[index];
+    if (!head) {
+        hp->next = hp->prev = hp;
+        lists[index] = hp;
+        occupied[index / 64] |= (uint64_t)1 << (index % 64);
+        return;
+    }
+    hp->next = head;
+    hp->prev = head->prev;
+    head->prev->next = hp;
+    head->prev = hp;
+    if (hp->used_pages >= head->used_pages)
+        lists[index] = hp;
+}
+
+void packer_remove(struct hugepage *hp) {
+    unsigned index = hp->longest;
+    if (hp->next == hp) {
+        lists[index] = NULL;
+        occupied[index / 64] &= ~((uint64_t)1 << (index % 64));
+    } else {
+        hp->next->prev = hp->prev;
+        hp->prev->next = hp->next;
+        if (lists[index] == hp)
+            lists[index] = hp->next;
+    }
+    hp->next = hp->prev = NULL;
+}
+
+static unsigned next_occupied(unsigned from) {
+    for (unsigned w = from / 64; w <= HP_WORDS; w++) {
+        uint64_t word = occupied[w];
+        if (w == from / 64)
+            word &= ~(uint64_t)0 << (from % 64);
+        if (word)
+            return w * 64 + (unsigned)__builtin_ctzll(word);
+    }
+    return HP_PAGES + 1;
+}
+
+/* Best fit in one hugepage: the shortest free run that holds `pages` at the alignment, the lowest of equals. */
+static bool hp_fit(const struct hugepage *hp, unsigned pages, unsigned align, unsigned *where) {
+    unsigned best = HP_PAGES + 1;
+    unsigned length;
+    for (unsigned first = 0; (length = bits_next_clear(hp->used, &first)) != 0; first += length) {
+        unsigned start = (unsigned)round_up(first, align);
+        if (start + pages > first + length || length >= best)
+            continue;
+        best = length;
+        *where = start;
+        if (length == pages)
+            break;
+    }
+    return best <= HP_PAGES;
+}
+
+struct hugepage *packer_find(unsigned pages, unsigned align, unsigned *first) {
+    for (unsigned i = next_occupied(pages); i <= HP_PAGES; i = next_occupied(i + 1)) {
+        struct hugepage *hp = lists[i];
+        do {
+            if (hp_fit(hp, pages, align, first))
+                return hp;
+            hp = hp->next;
+        } while (hp != lists[i]); /* with align 1 the first one fits */
+    }
+    return NULL;
+}
+
+static unsigned longest_run(const struct hugepage *hp) {
+    unsigned best = 0;
+    unsigned length;
+    for (unsigned first = 0; (length = bits_next_clear(hp->used, &first)) != 0; first += length)
+        best = length > best ? length : best;
+    return best;
+}
+
+void hp_use(struct hugepage *hp, unsigned first, unsigned pages) {
+    RN_ASSERT(bits_count(hp->used, first, pages) == 0);
+    if (hp->state == HP_USED && hp->used_pages < HP_PAGES)
+        packer_remove(hp);
+    hp->state = HP_USED;
+    unsigned dirty = bits_count(hp->dirty, first, pages);
+    total_add(&backend_totals.dirty_free_pages, -(size_t)dirty);
+    total_add(&backend_totals.used_pages, pages);
+    hp->dirty_pages = (uint16_t)(hp->dirty_pages + pages - dirty);
+    hp->used_pages = (uint16_t)(hp->used_pages + pages);
+    bits_set(hp->used, first, pages);
+    bits_set(hp->dirty, first, pages);
+    hp->longest = (uint16_t)longest_run(hp);
+    if (hp->used_pages < HP_PAGES)
+        packer_insert(hp);
+}
+
+bool hp_unuse(struct hugepage *hp, unsigned first, unsigned pages) {
+    RN_ASSERT(hp->state == HP_USED && bits_count(hp->used, first, pages) == pages);
+    if (hp->used_pages < HP_PAGES)
+        packer_remove(hp);
+    total_add(&backend_totals.used_pages, -(size_t)pages);
+    total_add(&backend_totals.dirty_free_pages, bits_count(hp->dirty, first, pages));
+    hp->used_pages = (uint16_t)(hp->used_pages - pages);
+    bits_clear(hp->used, first, pages);
+    hp->longest = (uint16_t)longest_run(hp);
+    if (hp->used_pages == 0)
+        return true;
+    packer_insert(hp);
+    return false;
+}
+
+struct hugepage *packer_dirtiest(void) {
+    for (unsigned i = HP_PAGES; i > 0; i--) {
+        struct hugepage *hp = lists[i];
+        if (!hp)
+            continue;
+        do {
+            if (hp->dirty_pages > hp->used_pages && !hp->hugetlb)
+                return hp;
+            hp = hp->next;
+        } while (hp != lists[i]);
+    }
+    return NULL;
+}

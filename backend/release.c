@@ -1,0 +1,247 @@
+/* release.c: gives memory back, gradually, whole hugepages first, as recent demand allows.
+ *
+ * Demand is the most pages in use in each of the last SLOTS slots of SLOT_MS. What is free and resident beyond the greatest
+ * of them is excess; a step gives back a share of it, so a burst that returns within the window finds its memory in place.
+ * A drop by more than all of what is then in use, and by more than phase_keep, is taken for the end of a phase and given back
+ * at once: a process with one thread may not come by here again. If the demand returns soon, that was a mistake, and
+ * phase_keep doubles: released memory that is needed again soon costs more than anything else here. */
+#include "backend/hugepage.h"
+#include "base/os.h"
+
+#include <errno.h>
+
+enum {
+    SLOTS = 8,
+    SLOT_MS = 500,
+    STEP_MS = 100,
+    STEP_SHARE = 4,                /* a step returns this part of the excess */
+    STEP_HPS = 4,                  /* and at least as many hugepages */
+    CALL_HPS = 16,                 /* hugepages given back by one system call: 2 ms of it */
+    RETRY_MS = 10000,              /* after a refusal (locked memory) */
+    REGRET_MS = 3000,
+};
+
+struct lock backend_release_lock = LOCK_INIT(RANK_RELEASE);
+
+static _Atomic size_t slot_now; /* written under backend_lock */
+
+/* Under backend_release_lock. */
+static size_t slots[SLOTS];
+static unsigned slot_index;
+static uint64_t slot_began, step_last, refused_at, phase_at;
+static _Atomic size_t phase_keep_pages = (size_t)64 << (20 - RN_PAGE_SHIFT);
+static size_t phase_demand;
+
+void demand_note(void) {
+    size_t used = total_get(&backend_totals.used_pages);
+    if (used > total_get(&slot_now)) {
+        atomic_store_explicit(&slot_now, used, memory_order_relaxed);
+        if (used > total_get(&backend_totals.peak_pages))
+            atomic_store_explicit(&backend_totals.peak_pages, used, memory_order_relaxed);
+    }
+}
+
+/* Closes slots whose time is over, and returns the greatest demand of those that remain. */
+static size_t demand_roll(uint64_t now) {
+    if (now - slot_began >= SLOT_MS) {
+        lock_take(&backend_lock);
+        size_t most = total_get(&slot_now);
+        size_t used = total_get(&backend_totals.used_pages);
+        atomic_store_explicit(&slot_now, used, memory_order_relaxed);
+        lock_drop(&backend_lock);
+        for (uint64_t passed = min_size((now - slot_began) / SLOT_MS, SLOTS); passed > 0; passed--) {
+            slot_index = (slot_index + 1) % SLOTS;
+            slots[slot_index] = most;
+            most = used; /* slots in which nobody looked */
+        }
+        slot_began = now;
+    }
+    size_t peak = total_get(&slot_now);
+    for (int i = 0; i < SLOTS; i++)
+        peak = max_size(peak, slots[i]);
+    atomic_store_explicit(&backend_totals.peak_pages, peak, memory_order_relaxed);
+    return peak;
+}
+
+static size_t excess_pages(size_t peak) {
+    size_t used = total_get(&backend_totals.used_pages);
+    size_t resident = used + total_get(&backend_totals.dirty_free_pages);
+    size_t keep = max_size(peak, used + (backend_config.retain >> RN_PAGE_SHIFT));
+    return resident > keep ? resident - keep : 0;
+}
+
+size_t backend_excess(void) { return excess_pages(total_get(&backend_totals.peak_pages)) << RN_PAGE_SHIFT; }
+
+/* Puts released hugepages back among the free ones. Holds backend_lock. */
+static void whole_done(struct hugepage *first, size_t length, bool still_committed) {
+    for (size_t i = 0; i < length; i++) {
+        struct hugepage *hp = hp_of(first->base + (i << HP_SHIFT));
+        total_add(&backend_totals.dirty_free_pages, -(size_t)hp->dirty_pages);
+        total_add(&backend_totals.released, (size_t)hp->dirty_pages << RN_PAGE_SHIFT);
+        hp->dirty_pages = 0;
+        hp->advised = hp->advised && !hp->split && still_committed;
+        hp->split = false;
+        for (int w = 0; w < HP_WORDS; w++)
+            hp->dirty[w] = 0;
+        if (!still_committed) {
+            total_add(&backend_totals.committed, -((size_t)hp->committed << RN_PAGE_SHIFT));
+            hp->committed = 0;
+        }
+    }
+}
+
+/* Gives back up to `want` bytes of free hugepages. Holds backend_release_lock. */
+static size_t release_whole(size_t want) {
+    size_t released = 0;
+    while (released < want) {
+        size_t length;
+        lock_take(&backend_lock);
+        struct hugepage *first = range_take_dirty(min_size(CALL_HPS, (want - released + HP_SIZE - 1) >> HP_SHIFT), &length);
+        lock_drop(&backend_lock);
+        if (!first)
+            break;
+        bool still_committed;
+        int error = os_release((void *)first->base, length << HP_SHIFT, &still_committed);
+        lock_take(&backend_lock);
+        size_t before = total_get(&backend_totals.released);
+        if (!error)
+            whole_done(first, length, still_committed);
+        released += total_get(&backend_totals.released) - before;
+        range_insert(first, length);
+        lock_drop(&backend_lock);
+        if (error) {
+            refused_at = os_now_ms() | 1;
+            break;
+        }
+    }
+    return released;
+}
+
+/* The next run of free dirty pages in the hugepage, in whole kernel pages; 0 if there is none. */
+static unsigned dirty_run(const struct hugepage *hp, unsigned *first) {
+    uint64_t blocked[HP_WORDS];
+    for (int w = 0; w < HP_WORDS; w++)
+        blocked[w] = hp->used[w] | ~hp->dirty[w];
+    unsigned unit = (unsigned)max_size(os_page_size() >> RN_PAGE_SHIFT, 1);
+    unsigned length;
+    for (unsigned at = *first; (length = bits_next_clear(blocked, &at)) != 0; at += length) {
+        unsigned start = (unsigned)round_up(at, unit);
+        unsigned end = (unsigned)round_down(at + length, unit);
+        if (end > start) {
+            *first = start;
+            return end - start;
+        }
+    }
+    return 0;
+}
+
+/* Gives back the free pages of one hugepage that is in use elsewhere. They count as used meanwhile. Holds
+ * backend_release_lock, and backend_lock on entry and return. */
+static size_t release_parts(struct hugepage *hp, bool *refused) {
+    size_t released = 0;
+    unsigned first = 0;
+    unsigned pages;
+    while (!*refused && (pages = dirty_run(hp, &first)) != 0) {
+        hp_use(hp, first, pages);
+        bool advise = !hp->split && backend_config.hugepages;
+        hp->split = true;
+        lock_drop(&backend_lock);
+        if (advise) /* else khugepaged would fill the hole again */
+            (void)os_advise_base((void *)hp->base, (size_t)hp->committed << RN_PAGE_SHIFT);
+        bool still_committed;
+        *refused = os_release((void *)(hp->base + ((uintptr_t)first << RN_PAGE_SHIFT)), (size_t)pages << RN_PAGE_SHIFT,
+                              &still_committed) != 0;
+        lock_take(&backend_lock);
+        bool empty = hp_unuse(hp, first, pages);
+        if (!*refused) {
+            bits_clear(hp->dirty, first, pages);
+            hp->dirty_pages = (uint16_t)(hp->dirty_pages - pages);
+            total_add(&backend_totals.dirty_free_pages, -(size_t)pages);
+            total_add(&backend_totals.released, (size_t)pages << RN_PAGE_SHIFT);
+            released += (size_t)pages << RN_PAGE_SHIFT;
+        }
+        if (empty) {
+            hp->state = HP_NONE;
+            range_insert(hp, 1);
+            break;
+        }
+        first += pages;
+    }
+    return released;
+}
+
+static size_t release_deep(size_t want) {
+    size_t released = 0;
+    bool refused = false;
+    if (os_strict_commit())
+        return 0; /* parts that lost their commitment cannot be noted */
+    lock_take(&backend_lock);
+    struct hugepage *hp;
+    while (released < want && !refused && (hp = packer_dirtiest()) != NULL) {
+        size_t got = release_parts(hp, &refused);
+        if (got == 0)
+            break; /* less than a kernel page here, and so in all that follow */
+        released += got;
+    }
+    lock_drop(&backend_lock);
+    return released;
+}
+
+size_t backend_release(size_t keep, bool deep) {
+    lock_take(&backend_release_lock);
+    size_t resident = total_get(&backend_totals.dirty_free_pages) << RN_PAGE_SHIFT;
+    size_t released = 0;
+    if (resident > keep)
+        released = release_whole(resident - keep);
+    if (deep && resident > keep + released)
+        released += release_deep(resident - keep - released);
+    lock_drop(&backend_release_lock);
+    return released;
+}
+
+/* The end of a phase: see the head of this file. Returns the pages to give back at once. */
+static size_t phase_pages(uint64_t now) {
+    size_t used = total_get(&backend_totals.used_pages);
+    size_t free_pages = total_get(&backend_totals.dirty_free_pages);
+    size_t phase_keep = atomic_load_explicit(&phase_keep_pages, memory_order_relaxed);
+    if (phase_at && now - phase_at < REGRET_MS && used > phase_demand / 2) {
+        phase_keep *= 2;
+        atomic_store_explicit(&phase_keep_pages, phase_keep, memory_order_relaxed);
+        phase_at = 0;
+    }
+    if (free_pages <= used + phase_keep)
+        return 0;
+    if (!phase_at || now - phase_at >= REGRET_MS)
+        phase_demand = used + free_pages;
+    phase_at = now | 1;
+    return free_pages - used - phase_keep;
+}
+
+/* True when backend_release_step would have something to look at. Relaxed: a hint. */
+static bool step_is_due(void) {
+    size_t used = total_get(&backend_totals.used_pages);
+    size_t free_pages = total_get(&backend_totals.dirty_free_pages);
+    return free_pages > backend_config.retain >> RN_PAGE_SHIFT &&
+           (used + free_pages > total_get(&backend_totals.peak_pages) + HP_PAGES ||
+            free_pages > used + atomic_load_explicit(&phase_keep_pages, memory_order_relaxed) || slot_began != 0);
+}
+
+size_t backend_release_step(void) {
+    if (!backend_config.release || !step_is_due() || !lock_try(&backend_release_lock))
+        return 0;
+    uint64_t now = os_now_ms();
+    size_t released = 0;
+    size_t peak = demand_roll(now);
+    if (!refused_at || now - refused_at > RETRY_MS) {
+        size_t phase = phase_pages(now);
+        size_t excess = excess_pages(peak);
+        if (phase) {
+            released = release_whole(phase << RN_PAGE_SHIFT);
+        } else if (excess && now - step_last >= STEP_MS) {
+            step_last = now;
+            released = release_whole(max_size(excess / STEP_SHARE, STEP_HPS * HP_PAGES) << RN_PAGE_SHIFT);
+        }
+    }
+    lock_drop(&backend_release_lock);
+    return released;
+}

@@ -1,0 +1,92 @@
+/* lock.h: the allocator's locks, and their order.
+ *
+ * A lock is a futex word. Ranks: a thread takes locks only in ascending rank, two of one rank only in ascending index; debug
+ * builds check it. The fork handlers take every lock in that order (frontend/fork.c), so this enum is the whole lock order.
+ *
+ * Between the prepare handler and the parent or child handler the forking thread holds all of them, and other libraries'
+ * handlers allocate in between: for that thread every lock reads as taken already (fork_owner).
+ */
+#ifndef BASE_LOCK_H
+#define BASE_LOCK_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "base/attr.h"
+
+enum lock_rank {
+    RANK_INIT,     /* first use of the library */
+    RANK_HELPER,   /* birth and death of the helper thread */
+    RANK_DRAIN,    /* stopping and draining of other CPUs' pools */
+    RANK_POOL,     /* one pool's capacities; locked pools' contents */
+    RANK_TRANSFER, /* one class's transfer cache */
+    RANK_CENTRAL,  /* one class's spans */
+    RANK_RELEASE,  /* one releaser of pages at a time */
+    RANK_BACKEND,  /* page runs, and writing of the pagemap */
+    RANK_META,     /* memory for the structures themselves */
+    RANK_COUNT
+};
+
+struct lock {
+    _Atomic uint32_t state; /* 0 free, 1 held, 2 held and somebody sleeps */
+    uint8_t rank;
+};
+
+#define LOCK_INIT(r) \
+    { .state = 0, .rank = (r) }
+
+/* The thread between fork's prepare and parent or child handler, as the address of its lock_self; NULL at all other times.
+ * Relaxed: only the owner compares it with its own address, and it wrote it. */
+extern _Atomic(const void *) lock_fork_owner;
+
+/* Per thread: an address that names the thread, and in debug builds the mask of held ranks. */
+extern RN_TLS uint32_t lock_self;
+
+void lock_slow(struct lock *lock);
+void lock_wake(struct lock *lock);
+void lock_check_take(const struct lock *lock);
+void lock_check_drop(const struct lock *lock);
+
+static inline bool lock_is_fork_owner(void) {
+    const void *owner = atomic_load_explicit(&lock_fork_owner, memory_order_relaxed);
+    return RN_UNLIKELY(owner != NULL) && owner == (const void *)&lock_self;
+}
+
+static inline void lock_take(struct lock *lock) {
+    if (lock_is_fork_owner())
+        return;
+    if (RN_CHECKS)
+        lock_check_take(lock);
+    uint32_t free = 0;
+    /* acquire: pairs with the release in lock_drop */
+    if (!atomic_compare_exchange_strong_explicit(&lock->state, &free, 1, memory_order_acquire, memory_order_relaxed))
+        lock_slow(lock);
+}
+
+/* True if taken. */
+static inline bool lock_try(struct lock *lock) {
+    if (lock_is_fork_owner())
+        return true;
+    uint32_t free = 0;
+    /* acquire: pairs with the release in lock_drop */
+    if (!atomic_compare_exchange_strong_explicit(&lock->state, &free, 1, memory_order_acquire, memory_order_relaxed))
+        return false;
+    if (RN_CHECKS)
+        lock_check_take(lock);
+    return true;
+}
+
+static inline void lock_drop(struct lock *lock) {
+    if (lock_is_fork_owner())
+        return;
+    if (RN_CHECKS)
+        lock_check_drop(lock);
+    /* release: pairs with the acquire in lock_take, lock_try and lock_slow */
+    if (atomic_exchange_explicit(&lock->state, 0, memory_order_release) == 2)
+        lock_wake(lock);
+}
+
+/* In fork's child, where the other threads that might sleep on it no longer exist. */
+static inline void lock_reset(struct lock *lock) { atomic_store_explicit(&lock->state, 0, memory_order_relaxed); }
+
+#endif

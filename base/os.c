@@ -1,0 +1,224 @@
+#include "base/os.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <linux/membarrier.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/attr.h"
+
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4 /* Linux 5.7; mremap(2) */
+#endif
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+#ifndef MAP_HUGE_SHIFT
+#define MAP_HUGE_SHIFT 26
+#endif
+
+static size_t page_size = 4096;
+static bool strict_commit;
+
+/* Every function keeps errno: free() promises it, and the callers' errors travel in return values. */
+static int result_of(int saved, int failed) {
+    int error = failed ? -errno : 0;
+    errno = saved;
+    return error;
+}
+
+size_t os_page_size(void) { return page_size; }
+
+static void *map(uintptr_t hint, size_t size, int protection, int flags) {
+    int saved = errno;
+    void *start = mmap((void *)hint, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
+    errno = saved;
+    return start == MAP_FAILED ? NULL : start;
+}
+
+void os_unreserve(void *start, size_t size) {
+    int saved = errno;
+    (void)munmap(start, size);
+    errno = saved;
+}
+
+void *os_reserve(uintptr_t hint, size_t size, size_t align) {
+    void *start = map(hint, size, PROT_NONE, 0);
+    if (!start || ((uintptr_t)start & (align - 1)) == 0)
+        return start;
+    os_unreserve(start, size);
+    if (size + align < size)
+        return NULL;
+    start = map(0, size + align, PROT_NONE, 0);
+    if (!start)
+        return NULL;
+    uintptr_t low = (uintptr_t)start;
+    uintptr_t aligned = round_up(low, align);
+    if (aligned > low)
+        os_unreserve(start, aligned - low);
+    os_unreserve((void *)(aligned + size), low + align - aligned);
+    return (void *)aligned;
+}
+
+void *os_reserve_zeros(size_t size) { return map(0, size, PROT_READ, 0); }
+
+int os_commit(void *start, size_t size) {
+    int saved = errno;
+    return result_of(saved, mprotect(start, size, PROT_READ | PROT_WRITE) != 0);
+}
+
+int os_release(void *start, size_t size, bool *still_committed) {
+    int saved = errno;
+    if (strict_commit) {
+        *still_committed = false;
+        void *at = mmap(start, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+        return result_of(saved, at == MAP_FAILED);
+    }
+    *still_committed = true;
+    return result_of(saved, madvise(start, size, MADV_DONTNEED) != 0);
+}
+
+int os_advise_huge(void *start, size_t size) {
+    int saved = errno;
+    return result_of(saved, madvise(start, size, MADV_HUGEPAGE) != 0);
+}
+
+int os_advise_base(void *start, size_t size) {
+    int saved = errno;
+    return result_of(saved, madvise(start, size, MADV_NOHUGEPAGE) != 0);
+}
+
+int os_map_hugetlb(void *start, size_t size, unsigned shift) {
+    int saved = errno;
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_FIXED | (int)(shift << MAP_HUGE_SHIFT);
+    void *at = mmap(start, size, PROT_READ | PROT_WRITE, flags, -1, 0);
+    return result_of(saved, at == MAP_FAILED);
+}
+
+int os_move(void *from, void *to, size_t size) {
+    int saved = errno;
+    if (mremap(from, size, size, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to) != MAP_FAILED)
+        return 0;
+    return result_of(saved, 1);
+}
+
+void os_wait(uint32_t *word, uint32_t expected, unsigned timeout_ms) {
+    int saved = errno;
+    struct timespec span = {.tv_sec = timeout_ms / 1000, .tv_nsec = (long)(timeout_ms % 1000) * 1000000};
+    (void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, timeout_ms ? &span : NULL, NULL, 0);
+    errno = saved;
+}
+
+void os_wake(uint32_t *word, int count) {
+    int saved = errno;
+    (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
+    errno = saved;
+}
+
+static int membarrier(int command) {
+    int saved = errno;
+    return result_of(saved, syscall(SYS_membarrier, command, 0, 0) != 0);
+}
+
+int os_membarrier_register(void) { return membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ); }
+
+int os_membarrier(void) {
+    int error = membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ);
+    if (error != -EPERM)
+        return error;
+    error = os_membarrier_register(); /* not registered yet, or forgotten by an exec-like event */
+    return error ? error : membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ);
+}
+
+/* The raw call gives the size of the kernel's mask in bytes, which glibc's wrapper hides. sched_getaffinity(2), "C library/kernel
+ * differences". */
+unsigned os_cpu_bound(void) {
+    int saved = errno;
+    unsigned long mask[8192 / (8 * sizeof(unsigned long))];
+    long bytes = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
+    errno = saved;
+    return bytes > 0 ? (unsigned)bytes * 8 : 64;
+}
+
+unsigned os_cpu_count(void) {
+    int saved = errno;
+    unsigned long mask[8192 / (8 * sizeof(unsigned long))];
+    long bytes = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
+    unsigned count = 0;
+    for (long i = 0; i < bytes / (long)sizeof mask[0]; i++)
+        count += (unsigned)__builtin_popcountl(mask[i]);
+    errno = saved;
+    return count ? count : 1;
+}
+
+uint64_t os_now_ms(void) {
+    struct timespec now = {0, 0};
+    int saved = errno;
+    (void)clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    errno = saved;
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+size_t os_address_limit(void) {
+    int saved = errno;
+    struct rlimit limit;
+    size_t bytes = SIZE_MAX;
+    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+        bytes = limit.rlim_cur;
+    errno = saved;
+    return bytes;
+}
+
+bool os_strict_commit(void) { return strict_commit; }
+
+uint64_t os_random(void) {
+    uint64_t value = 0;
+    const void *bytes = (const void *)getauxval(AT_RANDOM);
+    if (bytes)
+        memcpy(&value, bytes, sizeof value);
+    return value * 0x9e3779b97f4a7c15u; /* the same bytes seed the stack protector: do not show them */
+}
+
+bool os_is_secure(void) { return getauxval(AT_SECURE) != 0; }
+
+enum { KERNEL_SIGSET = 8 };
+
+void os_block_signals(struct os_signals *saved) {
+    int error = errno;
+    sigset_t all;
+    memset(&all, 0xff, sizeof all);
+    memset(saved, 0, sizeof *saved);
+    (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, saved->mask, KERNEL_SIGSET);
+    errno = error;
+}
+
+void os_restore_signals(const struct os_signals *saved) {
+    int error = errno;
+    (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, saved->mask, NULL, KERNEL_SIGSET);
+    errno = error;
+}
+
+void os_init(void) {
+    int saved = errno;
+    size_t size = (size_t)getauxval(AT_PAGESZ);
+    if (is_power_of_two(size))
+        page_size = size;
+    int file = open("/proc/sys/vm/overcommit_memory", O_RDONLY | O_CLOEXEC);
+    char mode = '0';
+    if (file >= 0) {
+        if (read(file, &mode, 1) != 1)
+            mode = '0';
+        (void)close(file);
+    }
+    strict_commit = mode == '2';
+    errno = saved;
+}

@@ -1,0 +1,83 @@
+/* os.h: every call to the operating system that the allocator makes, behind one contract, so that tests can script failure.
+ *
+ * Functions that give memory return its address or NULL. The others return 0 or a negative errno. None touches errno, none
+ * allocates, all are thread-safe. Addresses and sizes are multiples of os_page_size() unless said otherwise.
+ * Named exceptions, elsewhere: the registration of rseq (frontend/rseq.c) and the fatal message (base/fatal.c).
+ */
+#ifndef BASE_OS_H
+#define BASE_OS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The kernel's page size: 4, 16 or 64 KiB. */
+size_t os_page_size(void);
+
+/* Address space without access, costing no memory and no commit charge; mapped at `hint` if that is free (hint 0: anywhere),
+ * aligned to `align` (a power of two). */
+void *os_reserve(uintptr_t hint, size_t size, size_t align);
+
+/* Address space that reads as zeros until os_commit makes parts of it writable; same terms as os_reserve. */
+void *os_reserve_zeros(size_t size);
+
+/* Gives address space back. */
+void os_unreserve(void *start, size_t size);
+
+/* Makes reserved memory readable and writable; it reads as zeros. -ENOMEM when the commit limit or map count is reached. */
+int os_commit(void *start, size_t size);
+
+/* Drops the contents and, where the system counts commitments (overcommit 2), their charge; the memory reads as zeros after
+ * the next os_commit. `charged` out: whether the range stays committed (MADV_DONTNEED) or must be committed again. */
+int os_release(void *start, size_t size, bool *still_committed);
+
+/* Asks for, or forbids, huge pages in the range. Advice only: failure changes nothing. */
+int os_advise_huge(void *start, size_t size);
+int os_advise_base(void *start, size_t size);
+
+/* Replaces a reserved range by explicit huge pages of 2^shift bytes. */
+int os_map_hugetlb(void *start, size_t size, unsigned shift);
+
+/* Moves the pages of [from, from+size) to `to` (both inside our reservations), leaving `from` reserved and writable but empty. */
+int os_move(void *from, void *to, size_t size);
+
+/* Futex on a private 32-bit word. os_wait returns on a wake-up, on a changed word, on a signal, or after timeout_ms (0: none). */
+void os_wait(uint32_t *word, uint32_t expected, unsigned timeout_ms);
+void os_wake(uint32_t *word, int count);
+
+/* membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ): every section running on any CPU is restarted. */
+int os_membarrier_register(void);
+int os_membarrier(void);
+
+/* An upper bound on CPU ids: bits in the kernel's CPU mask, by sched_getaffinity(2); at least 1. */
+unsigned os_cpu_bound(void);
+
+/* CPUs this process may use now; at least 1. */
+unsigned os_cpu_count(void);
+
+/* Monotonic milliseconds, from the vDSO. */
+uint64_t os_now_ms(void);
+
+/* RLIMIT_AS in bytes, SIZE_MAX if unlimited. */
+size_t os_address_limit(void);
+
+/* True when the system counts commitments strictly (vm.overcommit_memory = 2). */
+bool os_strict_commit(void);
+
+/* 8 random bytes that the kernel gave at exec. */
+uint64_t os_random(void);
+
+/* True for set-user-ID and the like: the environment is not to be trusted (AT_SECURE). */
+bool os_is_secure(void);
+
+/* Blocks all signals for the calling thread, keeping the old mask; and puts it back. */
+struct os_signals {
+    uint64_t mask[16];
+};
+void os_block_signals(struct os_signals *saved);
+void os_restore_signals(const struct os_signals *saved);
+
+/* Reads the facts above that need a system call. Called once, before any other function here; later none opens a file. */
+void os_init(void);
+
+#endif

@@ -1,0 +1,53 @@
+/* fork.c: the forking thread takes every lock of the library, in the order of their ranks, so that the child finds every
+ * structure whole. Pools need nothing: each thread's stores are in the child as a prefix of what it did, and a prefix of a
+ * restartable sequence is nothing at all. What other threads held between tiers is lost in the child: a batch each at most.
+ *
+ * Other libraries' handlers run between ours and allocate: for the forking thread all locks read as taken (lock_fork_owner). */
+#include "frontend/fork.h"
+
+#include <pthread.h>
+
+#include "backend/backend.h"
+#include "base/meta.h"
+#include "frontend/pool.h"
+
+void thread_forget_others(void);
+
+static void prepare(void) {
+    helper_lock_all();
+    pools_lock_all();
+    locked_lock_all();
+    middle_lock_all();
+    lock_take(&backend_release_lock);
+    lock_take(&backend_lock);
+    lock_take(&meta_lock);
+    atomic_store_explicit(&lock_fork_owner, &lock_self, memory_order_relaxed);
+}
+
+static void parent(void) {
+    atomic_store_explicit(&lock_fork_owner, NULL, memory_order_relaxed);
+    lock_drop(&meta_lock);
+    lock_drop(&backend_lock);
+    lock_drop(&backend_release_lock);
+    middle_unlock_all();
+    locked_unlock_all();
+    pools_unlock_all();
+    helper_unlock_all();
+}
+
+/* The sleepers on the locks do not exist here, nor do the threads that others counted. */
+static void child(void) {
+    atomic_store_explicit(&lock_fork_owner, NULL, memory_order_relaxed);
+    lock_reset(&meta_lock);
+    lock_reset(&backend_lock);
+    lock_reset(&backend_release_lock);
+    middle_reset_locks();
+    locked_reset_locks();
+    pools_reset_locks();
+    helper_forget();
+    if (RN_CHECKS)
+        lock_self = 0;
+    thread_forget_others();
+}
+
+void fork_handlers_register(void) { (void)pthread_atfork(prepare, parent, child); }

@@ -1,0 +1,135 @@
+/* helper.c: the thread that gives an idle process's memory back.
+ *
+ * It is born only in our pthread_create, after the real call returned and with no lock held: glibc calls free under the lock of
+ * its stack cache, which pthread_create takes, so never inside malloc or free. It sleeps on a futex without a timeout until a
+ * slow path sees more free memory than the threshold and pokes it; it works while there is excess; it ends after a minute in
+ * which it did nothing and the heap was small, to be born again at the next pthread_create. A child of fork forgets it. */
+#include <pthread.h>
+#include <signal.h>
+#include <sys/prctl.h>
+
+#include "backend/backend.h"
+#include "base/options.h"
+#include "base/os.h"
+#include "frontend/interpose.h"
+#include "frontend/pool.h"
+
+enum {
+    HELPER_STACK = 64 << 10,
+    WORK_MS = 500,      /* between two looks while there is something to give back */
+    IDLE_MS = 60000,
+    QUIET_LOOKS = 3,    /* looks without allocation before caches are flushed */
+};
+
+static struct lock helper_lock = LOCK_INIT(RANK_HELPER);
+static bool alive;          /* under helper_lock */
+static uint32_t poked;      /* the futex: 1 when there may be work */
+
+static size_t threshold(void) { return option_get(OPT_HELPER_MIN_MIB) << 20; }
+
+static size_t heap_free_bytes(void) {
+    struct backend_stats pages;
+    struct middle_stats objects;
+    backend_stats(&pages);
+    middle_stats(&objects);
+    return pages.free_resident + objects.transfer_free + objects.span_free;
+}
+
+/* From slow paths: a look at two counters, and a wake-up when they say so. */
+void helper_poke(void) {
+    if (__atomic_load_n(&poked, __ATOMIC_RELAXED) != 0)
+        return;
+    if (__atomic_load_n(&alive, __ATOMIC_RELAXED) && heap_free_bytes() > threshold()) {
+        /* release: pairs with the acquire in helper_sleep */
+        __atomic_store_n(&poked, 1, __ATOMIC_RELEASE);
+        os_wake(&poked, 1);
+    }
+}
+
+/* One look. Returns whether another is due soon. */
+static bool helper_work(unsigned *quiet, size_t *last_in_use) {
+    struct backend_stats pages;
+    backend_stats(&pages);
+    bool same = pages.in_use == *last_in_use;
+    *last_in_use = pages.in_use;
+    *quiet = same ? *quiet + 1 : 0;
+    (void)pools_drain(false);
+    (void)backend_release_step();
+    if (heap_free_bytes() <= threshold())
+        return backend_excess() != 0;
+    if (*quiet >= QUIET_LOOKS) {
+        (void)middle_flush();
+        (void)locked_drain();
+        (void)backend_release(threshold() / 2, true);
+        backend_stats(&pages);
+        *last_in_use = pages.in_use;
+        return *quiet < 2 * QUIET_LOOKS;
+    }
+    return true;
+}
+
+/* Sleeps until poked; false when a minute passed without. */
+static bool helper_sleep(void) {
+    for (;;) {
+        /* acquire: pairs with the release in helper_poke */
+        if (__atomic_exchange_n(&poked, 0, __ATOMIC_ACQUIRE) != 0)
+            return true;
+        os_wait(&poked, 0, IDLE_MS);
+        if (__atomic_load_n(&poked, __ATOMIC_RELAXED) == 0 && backend_in_use() < threshold())
+            return false;
+    }
+}
+
+static void *helper_main(void *unused) {
+    (void)prctl(PR_SET_NAME, "rnalloc-helper");
+    do {
+        unsigned quiet = 0;
+        size_t last_in_use = 0;
+        uint32_t never = 0;
+        while (helper_work(&quiet, &last_in_use))
+            os_wait(&never, 0, WORK_MS);
+    } while (helper_sleep());
+    lock_take(&helper_lock);
+    __atomic_store_n(&alive, false, __ATOMIC_RELAXED);
+    lock_drop(&helper_lock);
+    return unused;
+}
+
+void helper_start(void) {
+    if (!option_get(OPT_HELPER) || __atomic_load_n(&alive, __ATOMIC_RELAXED))
+        return;
+    lock_take(&helper_lock);
+    bool start = !alive;
+    __atomic_store_n(&alive, true, __ATOMIC_RELAXED);
+    lock_drop(&helper_lock);
+    if (!start)
+        return;
+    pthread_attr_t attributes;
+    sigset_t all, saved;
+    pthread_t thread;
+    int error = pthread_attr_init(&attributes);
+    if (!error) {
+        (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+        (void)pthread_attr_setstacksize(&attributes, HELPER_STACK);
+        (void)sigfillset(&all);
+        (void)pthread_sigmask(SIG_SETMASK, &all, &saved);
+        error = real_pthread_create(&thread, &attributes, helper_main, NULL);
+        (void)pthread_sigmask(SIG_SETMASK, &saved, NULL);
+        (void)pthread_attr_destroy(&attributes);
+    }
+    if (error) {
+        lock_take(&helper_lock);
+        __atomic_store_n(&alive, false, __ATOMIC_RELAXED);
+        lock_drop(&helper_lock);
+    }
+}
+
+void helper_lock_all(void) { lock_take(&helper_lock); }
+
+void helper_unlock_all(void) { lock_drop(&helper_lock); }
+
+void helper_forget(void) {
+    lock_reset(&helper_lock);
+    alive = false;
+    poked = 0;
+}

@@ -1,0 +1,88 @@
+/* init.c: the first use of the library. */
+#include <pthread.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "backend/backend.h"
+#include "base/fatal.h"
+#include "base/options.h"
+#include "base/os.h"
+#include "frontend/fork.h"
+#include "frontend/frontend.h"
+#include "frontend/pool.h"
+
+static struct lock init_lock = LOCK_INIT(RANK_INIT);
+static _Atomic bool ready;
+static uint8_t class_table[CLASS_TABLE_SIZE];
+
+/* Until it is filled, every size is of class 0, which leads to the slow path. The hardened mode would leave it so. */
+static const uint8_t empty_table[CLASS_TABLE_SIZE];
+const uint8_t *rn_class_table = empty_table;
+
+bool library_is_ready(void) {
+    /* acquire: pairs with the release in library_init */
+    return atomic_load_explicit(&ready, memory_order_acquire);
+}
+
+static void class_table_fill(void) {
+    unsigned class_index = 1;
+    for (size_t size = 0; size <= CLASS_FINE_MAX; size += 8) {
+        class_index += size > size_classes[class_index].size;
+        class_table[(size + 7) >> 3] = (uint8_t)class_index;
+    }
+    for (size_t size = CLASS_FINE_MAX + 128; size <= RN_MAX_SMALL; size += 128) {
+        class_index += size > size_classes[class_index].size;
+        class_table[CLASS_COARSE_BASE + ((size + 127) >> 7)] = (uint8_t)class_index;
+    }
+    rn_class_table = class_table;
+}
+
+static void settings_read(void) {
+    if (!os_is_secure())
+        options_parse(getenv("RNALLOC_OPTIONS"));
+    struct backend_config config = {
+        .hugepages = option_get(OPT_HUGEPAGES),
+        .hugetlb_mib = (unsigned)option_get(OPT_HUGETLB),
+        .release = option_get(OPT_RELEASE),
+        .retain = option_get(OPT_RETAIN_MIB) << 20,
+    };
+    backend_init(&config);
+}
+
+static void print_at_exit(void) { stats_print(); }
+
+/* Everything that may itself allocate comes last, when allocating works, and holds no lock. */
+static void init_once(void) {
+    bool first = false;
+    lock_take(&init_lock);
+    if (!atomic_load_explicit(&ready, memory_order_relaxed)) {
+        first = true;
+        os_init();
+        settings_read();
+        mode_init();
+        if (!pools_init()) {
+            struct line line = {.used = 0};
+            line_text(&line, "no memory to start with");
+            line_fatal(&line);
+        }
+        class_table_fill();
+        /* release: pairs with the acquire in library_is_ready */
+        atomic_store_explicit(&ready, true, memory_order_release);
+    }
+    lock_drop(&init_lock);
+    if (first) {
+        thread_register();
+        fork_handlers_register();
+        if (option_get(OPT_STATS))
+            (void)atexit(print_at_exit);
+    }
+}
+
+void library_init(void) {
+    if (RN_LIKELY(library_is_ready()))
+        return;
+    init_once();
+}
+
+/* A program that never allocates before its first fork still has the handlers registered by then. */
+__attribute__((constructor)) static void library_loaded(void) { library_init(); }

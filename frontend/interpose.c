@@ -1,0 +1,81 @@
+/* interpose.c: calls of the C library that this library stands in front of. Only in the shared library. vfork is in the assembly.
+ *
+ * pthread_create: the helper thread is born after it (helper.c).
+ * dlopen: RTLD_DEEPBIND binds a library's calls of free to the C library's own, while its blocks come from here; the flag is
+ *   cleared. The real function is tail-called, since it finds the caller's RUNPATH by its return address.
+ * clone: a child that shares the memory and the thread's TLS has no rseq, like vfork's; if it runs beside its parent, neither
+ *   may use a pool again. */
+#include "frontend/interpose.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <sched.h>
+#include <stdarg.h>
+
+#include "base/options.h"
+#include "frontend/alloc.h"
+#include "frontend/pool.h"
+
+typedef int (*create_function)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+typedef void *(*dlopen_function)(const char *, int);
+typedef int (*clone_function)(int (*)(void *), void *, int, void *, ...);
+
+/* The next definition of a function after ours. Racing threads find the same. */
+static void *next_function(void *_Atomic *cache, const char *name) {
+    void *function = atomic_load_explicit(cache, memory_order_relaxed);
+    if (!function) {
+        function = dlsym(RTLD_NEXT, name);
+        atomic_store_explicit(cache, function, memory_order_relaxed);
+    }
+    return function;
+}
+
+static void *_Atomic next_create;
+static void *_Atomic next_dlopen;
+static void *_Atomic next_clone;
+
+int real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument) {
+    void *function = next_function(&next_create, "pthread_create");
+    return function ? ((create_function)(uintptr_t)function)(thread, attributes, start, argument) : EAGAIN;
+}
+
+RN_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument) {
+    int error = real_pthread_create(thread, attributes, start, argument);
+    if (!error) {
+        library_init();
+        helper_start();
+    }
+    return error;
+}
+
+RN_EXPORT void *dlopen(const char *file, int mode) {
+    void *function = next_function(&next_dlopen, "dlopen");
+    if (!function)
+        return NULL;
+    library_init();
+    if (!option_get(OPT_DEEPBIND))
+        mode &= ~RTLD_DEEPBIND;
+    return ((dlopen_function)(uintptr_t)function)(file, mode);
+}
+
+RN_EXPORT int clone(int (*run)(void *), void *stack, int flags, void *argument, ...) {
+    va_list rest;
+    va_start(rest, argument);
+    void *parent_tid = va_arg(rest, void *);
+    void *tls = va_arg(rest, void *);
+    void *child_tid = va_arg(rest, void *);
+    va_end(rest);
+    void *function = next_function(&next_clone, "clone");
+    if (!function) {
+        errno = ENOSYS;
+        return -1;
+    }
+    struct area *area = rn_thread.area;
+    bool shares = (flags & CLONE_VM) && !(flags & CLONE_SETTLS);
+    if (shares)
+        rn_thread.area = &rn_no_area;
+    int result = ((clone_function)(uintptr_t)function)(run, stack, flags, argument, parent_tid, tls, child_tid);
+    if (shares && (result < 0 || (flags & CLONE_VFORK)))
+        rn_thread.area = area;
+    return result;
+}

@@ -1,0 +1,166 @@
+/* pool.h: the frontend's nouns. Internal to this tier.
+ *
+ *   area      32 bytes that the kernel shares with a thread (rseq(2)); or a stand-in of ours with an id of our choice
+ *   id        what an area says: mm_cid or cpu_id; or, without rseq, the thread's own number
+ *   RnPool    free objects for whoever has the id now: one bin per size class
+ *   RnBin     an array stack of pointers: `current` is the offset of its top slot, `end` that of the last slot it may use
+ *
+ *     pool                                                         slots of one bin
+ *     +--------------------------------------------------+        +------+----+----+-----------+
+ *     | bins[class] = { current, end } | lock, capacities | .....  | mark | p1 | p2 | ...       |
+ *     +--------------------------------------------------+        +------+----+----+-----------+
+ *       offsets are from the start of the pool, 32 bits             base        current    end
+ *
+ * The mark below the first object is the address of its own slot with the lowest bit set: no object has that bit.
+ *
+ * Who writes: `current` and the slots only in a restartable sequence on the pool's id (pool_x86_64.S, pool_aarch64.S), or by
+ * the holder of the drain lock while the pool is stopped. `end` likewise. Everything behind `lock` by the holder of `lock`.
+ *
+ * Life of a pool: absent (pool_of[id] is the closed pool, pools[id] is NULL) --first use of the id--> open (both are the pool)
+ * --pool_stop--> stopped (pool_of[id] is the closed pool again) --pool_start--> open. Its memory is never unmapped, since a
+ * sequence about to be aborted may still read it.
+ */
+#ifndef FRONTEND_POOL_H
+#define FRONTEND_POOL_H
+
+#include <stdatomic.h>
+
+#include "base/attr.h"
+#include "base/lock.h"
+#include "middle/middle.h"
+
+/* The kernel's struct rseq as far as it is used here; linux/rseq.h. Only rseq_cs is ever written, and only by the assembly. */
+struct area {
+    uint32_t cpu_id_start;
+    int32_t cpu_id; /* negative: not registered */
+    uint64_t rseq_cs;
+    uint32_t flags;
+    uint32_t node_id;
+    uint32_t mm_cid;
+    uint32_t pad;
+} RN_ALIGNED(32);
+
+/* The thread's state: all the static TLS the library has, but for lock_self. The assembly reads `area`. */
+struct thread {
+    struct area *area;
+    bool kept; /* has a thread-exit hook */
+};
+extern RN_TLS struct thread rn_thread;
+
+struct bin {
+    _Atomic uint32_t current;
+    _Atomic uint32_t end;
+};
+
+struct bin_room {
+    uint32_t base;       /* offset of the mark */
+    uint32_t slots;      /* in the array */
+    uint32_t capacity;   /* of them usable: end == base + 8 * capacity */
+    uint32_t seen;       /* `current` at the last look: unchanged means cold */
+    bool overflowed;     /* drained since the last growth */
+};
+
+enum {
+    SLOT = sizeof(void *),
+    SLOT_SIZES = 14,  /* arrays of 16 to 2^17 words */
+    FIRST_WORDS = 16, /* of a bin's first array, the mark included */
+};
+
+struct pool {
+    struct bin bins[RN_CLASSES];
+    struct lock lock; /* everything below */
+    uint32_t id;
+    uint32_t next_free;  /* offset of the unused rest of the pool's memory */
+    uint32_t committed;
+    uint32_t limit;
+    uint32_t hand;           /* the class whose bin is looked at next for capacity */
+    size_t capacity_bytes;   /* of all bins */
+    uint64_t fingerprint;    /* of all `current`s at the last idle look */
+    uint32_t spare[SLOT_SIZES]; /* offsets of unused arrays, linked through their first word */
+    struct bin_room room[RN_CLASSES];
+};
+
+/* What the assembly reads: the pool of each id, where in an area the id stands, and the class of each size. */
+extern struct pool *_Atomic *rn_pool_of;
+extern uint64_t rn_id_offset;
+extern const uint8_t *rn_class_table;
+
+/* Stand-ins: of threads not seen yet, and of those that must not use any pool (children of vfork). */
+extern struct area rn_new_area;
+extern struct area rn_no_area;
+
+enum {
+    CLASS_FINE_MAX = 1024,   /* steps of 8 up to here, of 128 above */
+    CLASS_COARSE_BASE = 120, /* table index = 120 + (size + 127) / 128 above */
+    CLASS_TABLE_SIZE = CLASS_COARSE_BASE + RN_MAX_SMALL / 128 + 1,
+};
+
+/* The assembly. All return what they did, having done it wholly or not at all; 0 when the thread has no pool now. */
+size_t rn_push_batch(unsigned class_index, void *const *objects, size_t count, struct area *area);
+size_t rn_pop_batch(unsigned class_index, void **objects, size_t count, struct area *area);
+/* Nonzero if `pool` is the thread's pool now and the bin's end was set. */
+int rn_set_end(unsigned class_index, uint32_t end, struct pool *pool, struct area *area);
+/* The same for moving the bin to another array: copies its objects from above old_base to above new_base. */
+int rn_move_bin(unsigned class_index, struct area *area, struct pool *pool, uint32_t old_base, uint32_t new_base,
+                uint32_t new_end);
+/* Pops an object of a class known already; `size` is for the slow path. The tail of malloc. */
+void *rn_alloc_class(size_t size, unsigned class_index);
+
+/* rseq.c: mode and registration. */
+struct mode_state {
+    int kind; /* enum rn_mode_kind */
+    const char *reason;
+    unsigned ids;       /* size of rn_pool_of */
+    bool can_stop;      /* other ids' pools can be stopped */
+};
+extern struct mode_state rn_mode;
+void mode_init(void);
+/* Gives the calling thread an area: the kernel's, or a stand-in. */
+void thread_register(void);
+bool process_has_threads(void);
+
+/* pool.c */
+bool pools_init(void);
+void *pool_refill(size_t size, unsigned class_index);
+void pool_overflow(unsigned class_index, void *object);
+size_t pools_free_bytes(void);
+unsigned pools_count(void);
+/* Empties pools into the middle tier: those that nobody used since the last call, or all. Returns the bytes moved. */
+size_t pools_drain(bool all);
+/* Empties the pool of an id whose thread is gone. */
+void pool_abandon(uint32_t id);
+void pools_lock_all(void);
+void pools_unlock_all(void);
+void pools_reset_locks(void);
+extern struct lock drain_lock;
+
+/* locked.c: pools shared by threads that have none. */
+void *locked_take(unsigned class_index);
+void locked_put(unsigned class_index, void *object);
+size_t locked_free_bytes(void);
+size_t locked_drain(void);
+void locked_lock_all(void);
+void locked_unlock_all(void);
+void locked_reset_locks(void);
+
+/* alloc.c: where the assembly goes when it cannot do the work. */
+void *rn_alloc_slow(size_t size, unsigned class_index);
+void rn_free_slow(void *block, unsigned class_index);
+void *rn_new_slow(size_t size, unsigned class_index); /* cxx.c */
+
+/* init.c */
+void library_init(void);
+bool library_is_ready(void);
+
+/* helper.c */
+void helper_poke(void);
+void helper_start(void);
+void helper_lock_all(void);
+void helper_unlock_all(void);
+void helper_forget(void);
+
+/* trim.c: giving memory back. */
+size_t trim(size_t keep);
+void trim_step(void);
+
+#endif

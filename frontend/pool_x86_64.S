@@ -1,0 +1,353 @@
+/* pool_x86_64.S: the fast path and the pool operations for x86-64. Twin of pool_aarch64.S: the same functions in the same order.
+ *
+ * Rules, from rseq(2) and librseq's documentation: start_ip is the instruction after the store to rseq_cs; inside are the load of
+ * the id, of the pool, of the bin, all checks, and as last instruction the single store that commits; no call; no register that
+ * is needed at the restart is written inside. abort_ip is outside, preceded by the signature that the C library registered with,
+ * and goes back to the store. A branch out of a section needs no care: the kernel looks at the instruction pointer.
+ *
+ * Register use in the sections: rdx area, r8 offset of the id in it, r9 pool_of, rsi pool, rcx class, r10 offset in the pool.
+ */
+#include "frontend/rseq_section_x86_64.h"
+
+	.text
+
+/* malloc(size in rdi):
+ *   class = class_table[size <= 1024 ? (size + 7) >> 3 : 120 + ((size + 127) >> 7)]
+ *   restart: area->rseq_cs = &pop_cs
+ *   start:   if area->cpu_id < 0: slow
+ *            pool = pool_of[area->id]
+ *            n    = pool.bin[class].current
+ *            p    = pool.slot[n]
+ *            if p is the bottom mark: slow
+ *   commit:  pool.bin[class].current = n - 1
+ *            prefetch what slot[n - 1] points to
+ */
+.macro ALLOC_BODY slow:req
+	cmp	$1024, %rdi
+	ja	.Lcoarse\@
+	lea	7(%rdi), %ecx
+	shr	$3, %ecx
+.Lindex\@:
+	mov	rn_class_table(%rip), %rsi
+	movzbl	(%rsi,%rcx), %ecx
+.Lclass\@:
+	mov	rn_thread@gottpoff(%rip), %rdx
+	mov	%fs:(%rdx), %rdx
+	mov	rn_id_offset(%rip), %r8
+	mov	rn_pool_of(%rip), %r9
+	RSEQ_BEGIN
+	cmpl	$0, 4(%rdx)
+	js	.Lslow\@
+	mov	(%rdx,%r8), %esi
+	mov	(%r9,%rsi,8), %rsi
+	mov	(%rsi,%rcx,8), %r10d
+	mov	(%rsi,%r10), %rax
+	test	$1, %al
+	jne	.Lslow\@
+	sub	$8, %r10d
+	mov	%r10d, (%rsi,%rcx,8)
+	RSEQ_END
+	mov	(%rsi,%r10), %rdx
+	prefetcht0 (%rdx)
+	ret
+.Lcoarse\@:
+	cmp	$262144, %rdi
+	ja	.Llarge\@
+	lea	127(%rdi), %ecx
+	shr	$7, %ecx
+	add	$120, %ecx
+	jmp	.Lindex\@
+.Llarge\@:
+	xor	%ecx, %ecx
+.Lslow\@:
+	mov	%ecx, %esi
+	jmp	\slow
+	RSEQ_ABORT
+.endm
+
+	FUNCTION malloc
+	ALIAS rnAlloc, malloc
+	ALLOC_BODY rn_alloc_slow
+	END malloc
+
+	/* operator new(unsigned long), and new[]. */
+	FUNCTION _Znwm
+	ALIAS _Znam, _Znwm
+	ALLOC_BODY rn_new_slow
+	END _Znwm
+
+/* rn_alloc_class(size in rdi, class in esi): malloc from its class on. */
+	HIDDEN_FUNCTION rn_alloc_class
+	mov	%esi, %ecx
+	mov	rn_thread@gottpoff(%rip), %rdx
+	mov	%fs:(%rdx), %rdx
+	mov	rn_id_offset(%rip), %r8
+	mov	rn_pool_of(%rip), %r9
+	RSEQ_BEGIN
+	cmpl	$0, 4(%rdx)
+	js	.Lclass_slow
+	mov	(%rdx,%r8), %esi
+	mov	(%r9,%rsi,8), %rsi
+	mov	(%rsi,%rcx,8), %r10d
+	mov	(%rsi,%r10), %rax
+	test	$1, %al
+	jne	.Lclass_slow
+	sub	$8, %r10d
+	mov	%r10d, (%rsi,%rcx,8)
+	RSEQ_END
+	ret
+.Lclass_slow:
+	mov	%ecx, %esi
+	jmp	rn_alloc_slow
+	RSEQ_ABORT
+	END rn_alloc_class
+
+/* free(p in rdi):
+ *   class = p in the window ? window.tags[(p - window.base) >> 13] : zero_tags[tag_root[p >> 30] + page in the leaf]
+ *   restart: area->rseq_cs = &push_cs
+ *   start:   if area->cpu_id < 0: slow
+ *            pool = pool_of[area->id]
+ *            n = pool.bin[class].current
+ *            if n >= pool.bin[class].end: slow
+ *            if pool.slot[n] == p: slow (freed twice in a row)
+ *            pool.slot[n + 1] = p
+ *   commit:  pool.bin[class].current = n + 1
+ */
+	FUNCTION free
+	ALIAS rnFree, free
+	/* operator delete in all its forms: sizes and alignments are hints, the pagemap decides. */
+	.irp	name, _ZdlPv, _ZdaPv, _ZdlPvm, _ZdaPvm, _ZdlPvRKSt9nothrow_t, _ZdaPvRKSt9nothrow_t, _ZdlPvSt11align_val_t, _ZdaPvSt11align_val_t, _ZdlPvmSt11align_val_t, _ZdaPvmSt11align_val_t, _ZdlPvSt11align_val_tRKSt9nothrow_t, _ZdaPvSt11align_val_tRKSt9nothrow_t
+	ALIAS \name, free
+	.endr
+	mov	%rdi, %rdx
+	sub	pagemap_win(%rip), %rdx
+	shr	$13, %rdx
+	cmp	pagemap_win+8(%rip), %rdx
+	jae	.Lfree_radix
+	mov	pagemap_win+16(%rip), %rcx
+	movzbl	(%rcx,%rdx), %ecx
+.Lfree_class:
+	mov	rn_thread@gottpoff(%rip), %rdx
+	mov	%fs:(%rdx), %rdx
+	mov	rn_id_offset(%rip), %r8
+	mov	rn_pool_of(%rip), %r9
+	RSEQ_BEGIN
+	cmpl	$0, 4(%rdx)
+	js	.Lfree_slow
+	mov	(%rdx,%r8), %esi
+	mov	(%r9,%rsi,8), %rsi
+	mov	(%rsi,%rcx,8), %r10d
+	cmp	4(%rsi,%rcx,8), %r10d
+	jae	.Lfree_slow
+	cmp	%rdi, (%rsi,%r10)
+	je	.Lfree_slow
+	add	$8, %r10d
+	mov	%rdi, (%rsi,%r10)
+	mov	%r10d, (%rsi,%rcx,8)
+	RSEQ_END
+	ret
+.Lfree_radix:
+	mov	%rdi, %rdx
+	shr	$30, %rdx
+	cmp	$131072, %rdx
+	jae	.Lfree_foreign
+	lea	pagemap_tag_root(%rip), %rcx
+	mov	(%rcx,%rdx,8), %rcx
+	lea	pagemap_zero_tags(%rip), %rdx
+	add	%rdx, %rcx
+	mov	%rdi, %rdx
+	shr	$13, %rdx
+	and	$131071, %edx
+	movzbl	(%rcx,%rdx), %ecx
+	jmp	.Lfree_class
+.Lfree_foreign:
+	xor	%ecx, %ecx
+.Lfree_slow:
+	mov	%ecx, %esi
+	jmp	rn_free_slow
+	RSEQ_ABORT
+	END free
+
+/* rn_push_batch(class edi, objects rsi, count rdx, area rcx): pushes as many as there is room for.
+ *   room = (end - current) / 8, at least 0; k = min(room, count); slots above current = objects; commit: current += 8 * k
+ */
+	HIDDEN_FUNCTION rn_push_batch
+	mov	%edi, %edi
+	RSEQ_BEGIN_AT rcx, rax
+	cmpl	$0, 4(%rcx)
+	js	.Lpush_none
+	mov	rn_id_offset(%rip), %rax
+	mov	(%rcx,%rax), %eax
+	mov	rn_pool_of(%rip), %r8
+	mov	(%r8,%rax,8), %rax
+	mov	(%rax,%rdi,8), %r10d
+	mov	4(%rax,%rdi,8), %r11d
+	sub	%r10d, %r11d
+	jle	.Lpush_none
+	shr	$3, %r11d
+	cmp	%rdx, %r11
+	cmova	%rdx, %r11
+	xor	%r8d, %r8d
+	test	%r11, %r11
+	je	.Lpush_none
+.Lpush_next:
+	mov	(%rsi,%r8,8), %r9
+	add	$8, %r10d
+	mov	%r9, (%rax,%r10)
+	inc	%r8
+	cmp	%r11, %r8
+	jb	.Lpush_next
+	mov	%r10d, (%rax,%rdi,8)
+	RSEQ_END
+	mov	%r8, %rax
+	ret
+.Lpush_none:
+	xor	%eax, %eax
+	ret
+	RSEQ_ABORT
+	END rn_push_batch
+
+/* rn_pop_batch(class edi, objects rsi, count rdx, area rcx): pops until the mark or `count`; commit: current -= 8 * popped. */
+	HIDDEN_FUNCTION rn_pop_batch
+	mov	%edi, %edi
+	RSEQ_BEGIN_AT rcx, rax
+	cmpl	$0, 4(%rcx)
+	js	.Lpop_none
+	mov	rn_id_offset(%rip), %rax
+	mov	(%rcx,%rax), %eax
+	mov	rn_pool_of(%rip), %r8
+	mov	(%r8,%rax,8), %rax
+	mov	(%rax,%rdi,8), %r10d
+	xor	%r8d, %r8d
+.Lpop_next:
+	cmp	%rdx, %r8
+	jae	.Lpop_done
+	mov	(%rax,%r10), %r9
+	test	$1, %r9b
+	jne	.Lpop_done
+	mov	%r9, (%rsi,%r8,8)
+	inc	%r8
+	sub	$8, %r10d
+	jmp	.Lpop_next
+.Lpop_done:
+	test	%r8, %r8
+	je	.Lpop_none
+	mov	%r10d, (%rax,%rdi,8)
+	RSEQ_END
+	mov	%r8, %rax
+	ret
+.Lpop_none:
+	xor	%eax, %eax
+	ret
+	RSEQ_ABORT
+	END rn_pop_batch
+
+/* rn_set_end(class edi, end esi, pool rdx, area rcx): commit: end = the new one, if the pool is the thread's and current <= end. */
+	HIDDEN_FUNCTION rn_set_end
+	mov	%edi, %edi
+	RSEQ_BEGIN_AT rcx, rax
+	cmpl	$0, 4(%rcx)
+	js	.Lend_no
+	mov	rn_id_offset(%rip), %rax
+	mov	(%rcx,%rax), %eax
+	mov	rn_pool_of(%rip), %r8
+	cmp	%rdx, (%r8,%rax,8)
+	jne	.Lend_no
+	cmp	%esi, (%rdx,%rdi,8)
+	ja	.Lend_no
+	mov	%esi, 4(%rdx,%rdi,8)
+	RSEQ_END
+	mov	$1, %eax
+	ret
+.Lend_no:
+	xor	%eax, %eax
+	ret
+	RSEQ_ABORT
+	END rn_set_end
+
+/* rn_move_bin(class edi, area rsi, pool rdx, old_base ecx, new_base r8d, new_end r9d): rbx is saved outside of the section; copies the slots above old_base up to current
+ * to above new_base; commit: {current, end} in one store of 64 bits. */
+	HIDDEN_FUNCTION rn_move_bin
+	push	%rbx
+	CFI_ADJUST 8
+	.cfi_rel_offset rbx, 0
+	mov	%edi, %edi
+	mov	%ecx, %ecx
+	mov	%r8d, %r8d
+	RSEQ_BEGIN_AT rsi, rax
+	cmpl	$0, 4(%rsi)
+	js	.Lmove_no
+	mov	rn_id_offset(%rip), %rax
+	mov	(%rsi,%rax), %eax
+	mov	rn_pool_of(%rip), %r10
+	cmp	%rdx, (%r10,%rax,8)
+	jne	.Lmove_no
+	mov	(%rdx,%rdi,8), %eax
+	sub	%ecx, %eax
+	lea	(%rdx,%rcx), %r10
+	lea	(%rdx,%r8), %r11
+.Lmove_next:
+	test	%eax, %eax
+	je	.Lmove_done
+	mov	(%r10,%rax), %rbx
+	mov	%rbx, (%r11,%rax)
+	sub	$8, %eax
+	jmp	.Lmove_next
+.Lmove_done:
+	mov	(%rdx,%rdi,8), %eax
+	sub	%ecx, %eax
+	add	%r8d, %eax
+	mov	%r9, %r10
+	shl	$32, %r10
+	or	%r10, %rax
+	mov	%rax, (%rdx,%rdi,8)
+	RSEQ_END
+	mov	$1, %eax
+	pop	%rbx
+	CFI_ADJUST -8
+	ret
+	CFI_ADJUST 8
+.Lmove_no:
+	xor	%eax, %eax
+	pop	%rbx
+	CFI_ADJUST -8
+	ret
+	CFI_ADJUST 8
+	RSEQ_ABORT
+	END rn_move_bin
+
+/* vfork(2): the child runs in the parent's memory and TLS, but the kernel gave it no rseq, while the ids in the shared TLS stay
+ * plausible. So the thread has no area until the parent is back. The return address must survive the child's own returns: it
+ * waits in a register, which the system call keeps for both. */
+	FUNCTION vfork
+	pop	%rdi
+	CFI_ADJUST -8
+	.cfi_register rip, rdi
+	mov	rn_thread@gottpoff(%rip), %rsi
+	mov	%fs:(%rsi), %rdx
+	lea	rn_no_area(%rip), %rax
+	mov	%rax, %fs:(%rsi)
+	mov	$58, %eax
+	syscall
+	push	%rdi
+	CFI_ADJUST 8
+	.cfi_offset rip, -8
+	test	%eax, %eax
+	je	.Lvfork_child
+	mov	%rdx, %fs:(%rsi)
+	js	.Lvfork_error
+.Lvfork_child:
+	ret
+.Lvfork_error:
+	neg	%eax
+	push	%rax
+	CFI_ADJUST 8
+	call	__errno_location@PLT
+	pop	%rdx
+	CFI_ADJUST -8
+	mov	%edx, (%rax)
+	mov	$-1, %eax
+	ret
+	END vfork
+
+	.section .note.GNU-stack, "", @progbits

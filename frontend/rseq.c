@@ -1,0 +1,225 @@
+/* rseq.c: which mode the process runs in, and each thread's area.
+ *
+ * The C library's registration is used where there is one (__rseq_offset, __rseq_size: glibc >= 2.35). Where it made none, each
+ * thread registers an area of its own at its first slow path. Where the kernel refuses, threads get stand-in areas with ids of
+ * our own, and so pools of their own. See rseq(2) in librseq, and the kernel's Documentation/userspace-api/rseq.rst. */
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "base/meta.h"
+#include "base/options.h"
+#include "base/os.h"
+#include "frontend/pool.h"
+#include "rnalloc.h"
+
+#ifdef RN_LIBRSEQ
+#include <rseq/rseq.h>
+#endif
+
+#ifndef AT_RSEQ_FEATURE_SIZE
+#define AT_RSEQ_FEATURE_SIZE 27 /* linux/auxvec.h since 6.3 */
+#endif
+
+enum {
+    AREA_SIZE = 32,
+    CID_END = 28,      /* the end of mm_cid in the area */
+    THREAD_POOLS = 512, /* pools for threads without rseq; more threads share locked ones */
+#if defined(__x86_64__)
+    SIGNATURE = 0x53053053,
+#elif defined(__aarch64__)
+    SIGNATURE = (int)0xd428bc00,
+#endif
+    RSEQ_UNREGISTERED = -1,
+};
+
+/* Exported by glibc >= 2.35; bits of its <sys/rseq.h>. */
+extern const ptrdiff_t __rseq_offset __attribute__((weak));
+extern const unsigned int __rseq_size __attribute__((weak));
+
+struct area rn_new_area = {.cpu_id = RSEQ_UNREGISTERED};
+struct area rn_no_area = {.cpu_id = RSEQ_UNREGISTERED};
+RN_TLS struct thread rn_thread = {.area = &rn_new_area};
+
+struct mode_state rn_mode;
+
+static RN_TLS struct area own_area; /* registered by ourselves, where the C library did not */
+static enum { AREA_LIBC, AREA_OWN, AREA_STANDIN } area_source;
+static pthread_key_t exit_key;
+static bool exit_key_made;
+
+/* Stand-ins' ids, under drain_lock: a stack of those that dying threads gave back. */
+static uint32_t ids_back[THREAD_POOLS];
+static uint32_t ids_back_count, ids_used;
+
+/* Threads that were ever given an area, and the first of them: a process with one never needs a membarrier. */
+static _Atomic uint32_t threads_seen;
+
+bool process_has_threads(void) { return atomic_load_explicit(&threads_seen, memory_order_relaxed) > 1; }
+
+static char *thread_pointer(void) {
+    char *pointer;
+#if defined(__x86_64__)
+    __asm__("mov %%fs:0, %0" : "=r"(pointer));
+#elif defined(__aarch64__)
+    __asm__("mrs %0, tpidr_el0" : "=r"(pointer));
+#endif
+    return pointer;
+}
+
+static struct area *libc_area(void) {
+#ifdef RN_LIBRSEQ
+    return (struct area *)(void *)(thread_pointer() + rseq_offset);
+#else
+    if (!&__rseq_size || __rseq_size == 0)
+        return NULL;
+    return (struct area *)(void *)(thread_pointer() + __rseq_offset);
+#endif
+}
+
+/* Registers the thread's own area. 0 or -errno. Signals are blocked: a handler that allocated here would register too. */
+static int own_register(void) {
+    struct os_signals signals;
+    int saved = errno;
+    os_block_signals(&signals);
+    int error = 0;
+    own_area.cpu_id = RSEQ_UNREGISTERED;
+    if (syscall(SYS_rseq, &own_area, AREA_SIZE, 0, SIGNATURE) != 0)
+        error = -errno;
+    os_restore_signals(&signals);
+    errno = saved;
+    return error;
+}
+
+/* arm64 kernels from 6.19 on did not abort sections on preemption within one CPU, up to a fix that no version number tells. */
+static bool is_kernel_trusted(void) {
+#if defined(__aarch64__)
+    struct utsname name;
+    unsigned major = 0, minor = 0;
+    if (option_get(OPT_ARM64_RSEQ) || uname(&name) != 0)
+        return true;
+    const char *at = name.release;
+    while (*at >= '0' && *at <= '9')
+        major = major * 10 + (unsigned)(*at++ - '0');
+    for (at += *at == '.'; *at >= '0' && *at <= '9'; at++)
+        minor = minor * 10 + (unsigned)(*at - '0');
+    return major < 6 || (major == 6 && minor < 19);
+#else
+    return true;
+#endif
+}
+
+/* The area that glibc or librseq registered for this thread, if the kernel took it. */
+static bool has_libc_area(void) {
+    const struct area *area = libc_area();
+    return area && area->cpu_id >= 0;
+}
+
+static bool use_rseq(void) {
+    if (!option_get(OPT_RSEQ)) {
+        rn_mode.reason = "the option rseq=0 was given";
+        return false;
+    }
+    if (!is_kernel_trusted()) {
+        rn_mode.reason = "this arm64 kernel may miss aborts of restartable sequences (option arm64_rseq=1 uses them)";
+        return false;
+    }
+#ifdef RN_LIBRSEQ
+    (void)rseq_register_current_thread();
+#endif
+    if (has_libc_area()) {
+        area_source = AREA_LIBC;
+        rn_mode.reason = "the C library registered rseq, and its area is used";
+        return true;
+    }
+    int error = own_register();
+    if (error == 0) {
+        area_source = AREA_OWN;
+        rn_mode.reason = "the C library registered no rseq; threads register areas of their own";
+        return true;
+    }
+    rn_mode.reason = error == -ENOSYS  ? "the kernel, an emulator or a sandbox has no rseq"
+                     : error == -EPERM ? "a sandbox refuses rseq"
+                                       : "somebody else registered rseq for this thread";
+    return false;
+}
+
+static bool has_cid(void) {
+    size_t feature = getauxval(AT_RSEQ_FEATURE_SIZE);
+    return option_get(OPT_CID) && feature >= CID_END;
+}
+
+void mode_init(void) {
+    int saved = errno;
+    unsigned cpus = os_cpu_bound();
+    if (use_rseq()) {
+        bool cid = has_cid();
+        rn_mode.kind = cid ? RN_MODE_RSEQ_CID : RN_MODE_RSEQ_CPU;
+        rn_id_offset = cid ? offsetof(struct area, mm_cid) : offsetof(struct area, cpu_id);
+        rn_mode.ids = cpus;
+        rn_mode.can_stop = true;
+        (void)os_membarrier_register(); /* cheap now, before there are threads; where refused, os_membarrier fails too */
+    } else {
+        area_source = AREA_STANDIN;
+        rn_mode.kind = RN_MODE_THREAD;
+        rn_id_offset = offsetof(struct area, cpu_id);
+        rn_mode.ids = THREAD_POOLS;
+        rn_mode.can_stop = false;
+    }
+    errno = saved;
+}
+
+/* A dying thread's pool goes to the next thread that needs one; its objects go back at once. */
+static void thread_exit(void *standin) {
+    struct area *area = standin;
+    rn_thread.area = &rn_no_area;
+    pool_abandon((uint32_t)area->cpu_id);
+    lock_take(&drain_lock);
+    ids_back[ids_back_count++] = (uint32_t)area->cpu_id;
+    lock_drop(&drain_lock);
+}
+
+static void standin_register(void) {
+    lock_take(&drain_lock);
+    uint32_t id = UINT32_MAX;
+    if (ids_back_count)
+        id = ids_back[--ids_back_count];
+    else if (ids_used < rn_mode.ids)
+        id = ids_used++;
+    if (!exit_key_made)
+        exit_key_made = pthread_key_create(&exit_key, thread_exit) == 0;
+    lock_drop(&drain_lock);
+    if (id == UINT32_MAX || !exit_key_made) {
+        rn_thread.area = &rn_no_area;
+        return;
+    }
+    own_area.cpu_id = (int32_t)id;
+    rn_thread.area = &own_area; /* before pthread_setspecific, which may allocate */
+    (void)pthread_setspecific(exit_key, &own_area);
+}
+
+void thread_register(void) {
+    int saved = errno;
+    atomic_fetch_add_explicit(&threads_seen, 1, memory_order_relaxed);
+    rn_thread.area = &rn_no_area; /* whatever allocates meanwhile */
+    if (area_source == AREA_STANDIN) {
+        standin_register();
+    } else if (area_source == AREA_LIBC) {
+#ifdef RN_LIBRSEQ
+        (void)rseq_register_current_thread();
+#endif
+        if (has_libc_area())
+            rn_thread.area = libc_area();
+    } else if (own_area.cpu_id > 0 || own_register() == 0 || own_area.rseq_cs) {
+        rn_thread.area = &own_area;
+    }
+    errno = saved;
+}
+
+/* In fork's child. */
+void thread_forget_others(void);
+void thread_forget_others(void) { atomic_store_explicit(&threads_seen, 1, memory_order_relaxed); }

@@ -1,0 +1,153 @@
+/* stats.c: what the heap holds, for rnStats and for glibc's own interfaces: mallinfo(3), malloc_stats(3), malloc_info(3). */
+#include <errno.h>
+#include <limits.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "backend/backend.h"
+#include "base/fatal.h"
+#include "base/meta.h"
+#include "frontend/alloc.h"
+#include "frontend/frontend.h"
+#include "frontend/pool.h"
+
+static size_t minus(size_t a, size_t b) { return a > b ? a - b : 0; }
+
+RN_EXPORT void rnStats(struct rn_stats *stats) {
+    struct backend_stats pages;
+    struct middle_stats objects;
+    library_init();
+    backend_stats(&pages);
+    middle_stats(&objects);
+    memset(stats, 0, sizeof *stats);
+    stats->reserved = pages.reserved;
+    stats->committed = pages.committed;
+    stats->resident = pages.in_use + pages.free_resident;
+    stats->pool_free = pools_free_bytes() + locked_free_bytes();
+    stats->transfer_free = objects.transfer_free;
+    stats->span_free = objects.span_free;
+    stats->in_use = minus(pages.in_use, stats->pool_free + stats->transfer_free + stats->span_free);
+    stats->page_free = pages.free_resident;
+    stats->page_released = minus(pages.reserved, pages.in_use + pages.free_resident);
+    stats->metadata = meta_bytes();
+    stats->large_in_use = objects.large_in_use;
+    stats->large_blocks = objects.large_blocks;
+    stats->pools = pools_count();
+    stats->released_total = pages.released_total;
+    stats->mappings = pages.mappings;
+}
+
+static const char *mode_name(void) {
+    return rn_mode.kind == RN_MODE_RSEQ_CID ? "rseq-cid" : rn_mode.kind == RN_MODE_RSEQ_CPU ? "rseq-cpu" : "thread";
+}
+
+RN_EXPORT struct rn_mode rnMode(void) {
+    library_init();
+    struct rn_mode mode = {(enum rn_mode_kind)rn_mode.kind, mode_name(), rn_mode.reason, rn_mode.ids};
+    return mode;
+}
+
+/* mallinfo2: arena is what the heap holds of the system's memory apart from large blocks, which are hblkhd as mmapped ones are in
+ * glibc; objects in caches count as free (fsmblks, part of fordblks). */
+RN_EXPORT struct mallinfo2 mallinfo2(void) {
+    struct rn_stats stats;
+    struct mallinfo2 info;
+    rnStats(&stats);
+    memset(&info, 0, sizeof info);
+    info.arena = minus(stats.resident, stats.large_in_use);
+    info.hblks = stats.large_blocks;
+    info.hblkhd = stats.large_in_use;
+    info.fsmblks = stats.pool_free + stats.transfer_free;
+    info.uordblks = minus(stats.in_use, stats.large_in_use);
+    info.fordblks = minus(info.arena, info.uordblks);
+    info.keepcost = stats.page_free;
+    return info;
+}
+
+static int clip(size_t value) { return value > INT_MAX ? INT_MAX : (int)value; }
+
+/* mallinfo(3): the fields are int; what does not fit is INT_MAX here rather than wrapped. */
+RN_EXPORT struct mallinfo mallinfo(void) {
+    struct mallinfo2 wide = mallinfo2();
+    struct mallinfo info;
+    memset(&info, 0, sizeof info);
+    info.arena = clip(wide.arena);
+    info.hblks = clip(wide.hblks);
+    info.hblkhd = clip(wide.hblkhd);
+    info.fsmblks = clip(wide.fsmblks);
+    info.uordblks = clip(wide.uordblks);
+    info.fordblks = clip(wide.fordblks);
+    info.keepcost = clip(wide.keepcost);
+    return info;
+}
+
+static void print_row(const char *name, size_t value) {
+    struct line line = {.used = 0};
+    line_text(&line, name);
+    for (size_t i = strlen(name); i < 34; i++)
+        line_text(&line, " ");
+    line_number(&line, value);
+    line_warn(&line);
+}
+
+void stats_print(void) {
+    struct rn_stats stats;
+    struct line line = {.used = 0};
+    rnStats(&stats);
+    line_text(&line, "mode ");
+    line_text(&line, mode_name());
+    line_text(&line, ": ");
+    line_text(&line, rn_mode.reason);
+    line_warn(&line);
+    print_row("bytes in use", stats.in_use);
+    print_row("  of them in large blocks", stats.large_in_use);
+    print_row("bytes free in pools", stats.pool_free);
+    print_row("bytes free in transfer caches", stats.transfer_free);
+    print_row("bytes free in spans", stats.span_free);
+    print_row("bytes free in pages, resident", stats.page_free);
+    print_row("bytes resident", stats.resident);
+    print_row("bytes of metadata", stats.metadata);
+    print_row("bytes given back since the start", stats.released_total);
+    print_row("bytes of address space reserved", stats.reserved);
+    print_row("pools", stats.pools);
+}
+
+RN_EXPORT void malloc_stats(void) { stats_print(); }
+
+/* malloc_info(3): XML with glibc's element names where they fit, and the tiers by their own. */
+RN_EXPORT int malloc_info(int options, FILE *stream) {
+    struct rn_stats stats;
+    if (options != 0)
+        return EINVAL;
+    rnStats(&stats);
+    fprintf(stream, "<malloc version=\"rnalloc-1\">\n");
+    fprintf(stream, "<mode name=\"%s\"/>\n", mode_name());
+    fprintf(stream, "<heap nr=\"0\">\n");
+    fprintf(stream, "<cache type=\"pools\" count=\"%zu\" size=\"%zu\"/>\n", stats.pools, stats.pool_free);
+    fprintf(stream, "<cache type=\"transfer\" size=\"%zu\"/>\n", stats.transfer_free);
+    fprintf(stream, "<cache type=\"spans\" size=\"%zu\"/>\n", stats.span_free);
+    fprintf(stream, "</heap>\n");
+    fprintf(stream, "<total type=\"fast\" count=\"0\" size=\"%zu\"/>\n", stats.pool_free + stats.transfer_free);
+    fprintf(stream, "<total type=\"rest\" count=\"0\" size=\"%zu\"/>\n", stats.span_free + stats.page_free);
+    fprintf(stream, "<total type=\"mmap\" count=\"%zu\" size=\"%zu\"/>\n", stats.large_blocks, stats.large_in_use);
+    fprintf(stream, "<total type=\"inuse\" size=\"%zu\"/>\n", stats.in_use);
+    fprintf(stream, "<system type=\"current\" size=\"%zu\"/>\n", stats.resident);
+    fprintf(stream, "<system type=\"metadata\" size=\"%zu\"/>\n", stats.metadata);
+    fprintf(stream, "<aspace type=\"total\" size=\"%zu\"/>\n", stats.reserved);
+    fprintf(stream, "<aspace type=\"mprotect\" size=\"%zu\"/>\n", stats.committed);
+    fprintf(stream, "</malloc>\n");
+    return 0;
+}
+
+/* mallopt(3): glibc's parameters describe glibc's heap. Those that ask for less retention are moot here; all are accepted. */
+RN_EXPORT int mallopt(int parameter, int value) {
+    (void)parameter;
+    (void)value;
+    return 1;
+}
+
+void heap_check(void) {
+    middle_check();
+    backend_check();
+}

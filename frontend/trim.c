@@ -1,0 +1,26 @@
+/* trim.c: giving memory back, asked for or not. */
+#include "backend/backend.h"
+#include "frontend/alloc.h"
+#include "frontend/pool.h"
+
+/* All caches are emptied first: a few thousand objects in them can pin 64 MiB of spans. */
+size_t trim(size_t keep) {
+    (void)pools_drain(true);
+    (void)locked_drain();
+    (void)middle_flush();
+    return backend_release(keep, true);
+}
+
+/* From slow paths, after the work: pages that recent demand does not justify, and a word to the helper. */
+void trim_step(void) {
+    (void)backend_release_step();
+    helper_poke();
+}
+
+RN_EXPORT size_t rnReleaseMemory(size_t keep) {
+    library_init();
+    return trim(keep);
+}
+
+RN_EXPORT int malloc_trim(size_t pad);
+RN_EXPORT int malloc_trim(size_t pad) { return rnReleaseMemory(pad) != 0; }

@@ -1,0 +1,183 @@
+/* central.c: the spans of each class that have free objects.
+ *
+ * Objects come from the fullest spans first, so that sparse spans drain and their whole runs become free; spans are listed by
+ * the logarithm of their free count, which is as much order as that takes. */
+#include "backend/backend.h"
+#include "base/meta.h"
+#include "middle/span.h"
+#include "pagemap/pagemap.h"
+
+struct central {
+    struct lock lock;
+    uint32_t occupied; /* bit i: lists[i] is not empty */
+    _Atomic size_t free_objects;
+    struct span *lists[CENTRAL_LISTS];
+} RN_ALIGNED(RN_CACHE_LINE);
+
+static struct central centrals[RN_CLASSES] = {[0 ... RN_CLASSES - 1] = {.lock = LOCK_INIT(RANK_CENTRAL)}};
+
+static unsigned list_of(const struct span *span) { return 31u - (unsigned)__builtin_clz(span->free); }
+
+static void list_insert(struct central *central, struct span *span) {
+    RN_ASSERT(span->free > 0 && span->free <= size_classes[span->class_index].objects); /* I4 */
+    unsigned list = list_of(span);
+    span->list = (uint8_t)list;
+    span->prev = NULL;
+    span->next = central->lists[list];
+    if (span->next)
+        span->next->prev = span;
+    central->lists[list] = span;
+    central->occupied |= 1u << list;
+}
+
+static void list_remove(struct central *central, struct span *span) {
+    if (span->next)
+        span->next->prev = span->prev;
+    if (span->prev)
+        span->prev->next = span->next;
+    else if ((central->lists[span->list] = span->next) == NULL)
+        central->occupied &= ~(1u << span->list);
+}
+
+static void count_free(struct central *central, size_t change) {
+    size_t now = atomic_load_explicit(&central->free_objects, memory_order_relaxed) + change;
+    atomic_store_explicit(&central->free_objects, now, memory_order_relaxed);
+}
+
+/* Takes what the listed spans have. Holds the lock. */
+static size_t take_listed(struct central *central, void **objects, size_t count) {
+    size_t taken = 0;
+    while (taken < count && central->occupied) {
+        struct span *span = central->lists[__builtin_ctz(central->occupied)];
+        taken += span_take(span, objects + taken, count - taken);
+        if (span->free == 0) {
+            list_remove(central, span);
+        } else if (list_of(span) != span->list) {
+            list_remove(central, span);
+            list_insert(central, span);
+        }
+    }
+    count_free(central, -taken);
+    return taken;
+}
+
+size_t central_take(unsigned class_index, void **objects, size_t count) {
+    struct central *central = &centrals[class_index];
+    lock_take(&central->lock);
+    size_t taken = take_listed(central, objects, count);
+    lock_drop(&central->lock);
+    while (taken < count) {
+        struct span *span = span_create(class_index);
+        if (!span)
+            break;
+        taken += span_take(span, objects + taken, count - taken);
+        if (span->free == 0)
+            continue;
+        lock_take(&central->lock);
+        count_free(central, span->free);
+        list_insert(central, span);
+        lock_drop(&central->lock);
+    }
+    return taken;
+}
+
+/* Puts one object back. Returns its span if that is empty now: it then belongs to the caller. Holds the lock. */
+static struct span *put_one(struct central *central, struct span *span, void *object) {
+    int index = span_index(span, object);
+    if (index < 0)
+        span_misuse(span->class_index, object, "interior pointer");
+    uint64_t bit = (uint64_t)1 << (index % 64);
+    if (span->bits[index / 64] & bit)
+        span_misuse(span->class_index, object, "double free");
+    span->bits[index / 64] |= bit;
+    span->free++;
+    if (span->free == size_classes[span->class_index].objects) {
+        if (span->free > 1)
+            list_remove(central, span);
+        count_free(central, 1 - (size_t)span->free);
+        return span;
+    }
+    count_free(central, 1);
+    if (span->free == 1) {
+        list_insert(central, span);
+    } else if (list_of(span) != span->list) {
+        list_remove(central, span);
+        list_insert(central, span);
+    }
+    return NULL;
+}
+
+enum { PUT_MOST = 64 };
+
+/* All spans are looked up, and their lines asked for, before the lock is taken. */
+static void put_some(unsigned class_index, void **objects, size_t count) {
+    struct central *central = &centrals[class_index];
+    struct span *spans[PUT_MOST];
+    for (size_t i = 0; i < count; i++) {
+        if (RN_UNLIKELY(pagemap_tag(objects[i]) != class_index))
+            span_misuse(class_index, objects[i], "double free");
+        spans[i] = pagemap_handle(objects[i]);
+        __builtin_prefetch(spans[i], 1);
+    }
+    struct span *empty = NULL;
+    lock_take(&central->lock);
+    for (size_t i = 0; i < count; i++) {
+        struct span *span = put_one(central, spans[i], objects[i]);
+        if (span) {
+            span->next = empty;
+            empty = span;
+        }
+    }
+    lock_drop(&central->lock);
+    while (empty) {
+        struct span *next = empty->next;
+        span_destroy(empty);
+        empty = next;
+    }
+}
+
+void central_put(unsigned class_index, void **objects, size_t count) {
+    for (size_t done = 0; done < count; done += PUT_MOST)
+        put_some(class_index, objects + done, min_size(PUT_MOST, count - done));
+}
+
+size_t central_free_bytes(void) {
+    size_t bytes = 0;
+    for (unsigned i = 1; i < RN_CLASSES; i++)
+        bytes += atomic_load_explicit(&centrals[i].free_objects, memory_order_relaxed) * size_classes[i].size;
+    return bytes;
+}
+
+void central_lock_all(void) {
+    for (unsigned i = 1; i < RN_CLASSES; i++)
+        lock_take(&centrals[i].lock);
+}
+
+void central_unlock_all(void) {
+    for (unsigned i = RN_CLASSES - 1; i > 0; i--)
+        lock_drop(&centrals[i].lock);
+}
+
+void central_reset_locks(void) {
+    for (unsigned i = 1; i < RN_CLASSES; i++)
+        lock_reset(&centrals[i].lock);
+}
+
+void central_check(void) {
+    for (unsigned i = 1; i < RN_CLASSES; i++) {
+        struct central *central = &centrals[i];
+        size_t objects = 0;
+        lock_take(&central->lock);
+        for (unsigned list = 0; list < CENTRAL_LISTS; list++)
+            for (const struct span *span = central->lists[list]; span; span = span->next) {
+                unsigned set = 0;
+                for (size_t w = 0; w < (size_classes[i].objects + 63u) / 64; w++)
+                    set += (unsigned)__builtin_popcountll(span->bits[w]);
+                RN_ASSERT(set == span->free);                             /* I3 */
+                RN_ASSERT(span->free > 0 && list_of(span) == span->list); /* I4 */
+                objects += set;
+            }
+        RN_ASSERT(objects == central->free_objects);
+        lock_drop(&central->lock);
+    }
+}

@@ -1,0 +1,106 @@
+/* large.c: blocks above the largest size class: a run each, described by a span without bits, found by its first page. */
+#include "backend/backend.h"
+#include "base/meta.h"
+#include "base/os.h"
+#include "middle/span.h"
+#include "pagemap/pagemap.h"
+
+enum { MOVE_MIN = 1 << 20 }; /* below, copying is cheaper than moving pages */
+
+static _Atomic size_t bytes_in_use;
+static _Atomic size_t blocks_in_use;
+
+static size_t pages_of(size_t size) { return (size + RN_PAGE - 1) >> RN_PAGE_SHIFT; }
+
+/* The span of the large block that starts at `block`, or NULL. The pagemap's handle stands at the first page only. */
+static struct span *large_span(const void *block) {
+    if (((uintptr_t)block & (RN_PAGE - 1)) != 0 || !pagemap_has(block))
+        return NULL;
+    struct span *span = pagemap_handle(block);
+    return span && span->class_index == LARGE_CLASS && span->start == (uintptr_t)block ? span : NULL;
+}
+
+static void count(size_t bytes, size_t blocks) {
+    atomic_fetch_add_explicit(&bytes_in_use, bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&blocks_in_use, blocks, memory_order_relaxed);
+}
+
+void *large_alloc(size_t size, size_t alignment, bool *zeroed) {
+    struct span *span = meta_block_alloc(META_BLOCK_MIN);
+    if (!span)
+        return NULL;
+    size_t pages = max_size(pages_of(size), 1);
+    uintptr_t start = backend_alloc(pages, max_size(alignment >> RN_PAGE_SHIFT, 1), zeroed);
+    if (!start) {
+        meta_block_free(span, META_BLOCK_MIN);
+        return NULL;
+    }
+    span->start = start;
+    span->pages = pages;
+    span->class_index = LARGE_CLASS;
+    span->meta_size = META_BLOCK_MIN;
+    pagemap_set(start, 1, 0, span);
+    count(pages << RN_PAGE_SHIFT, 1);
+    return (void *)start;
+}
+
+size_t large_size(const void *block) {
+    struct span *span = large_span(block);
+    return span ? span->pages << RN_PAGE_SHIFT : 0;
+}
+
+bool large_free(void *block) {
+    struct span *span = large_span(block);
+    if (!span)
+        return false;
+    pagemap_set(span->start, 1, 0, NULL);
+    backend_free(span->start, span->pages);
+    count(-(span->pages << RN_PAGE_SHIFT), (size_t)-1);
+    meta_block_free(span, span->meta_size);
+    return true;
+}
+
+/* Moves the pages of the block into a new run. */
+static void *large_move(struct span *span, size_t pages) {
+    size_t bytes = span->pages << RN_PAGE_SHIFT;
+    bool zeroed;
+    if (bytes < MOVE_MIN || os_strict_commit())
+        return NULL;
+    uintptr_t start = backend_alloc(pages, 1, &zeroed);
+    if (!start)
+        return NULL;
+    if (os_move((void *)span->start, (void *)start, bytes) != 0) {
+        backend_free(start, pages);
+        return NULL;
+    }
+    pagemap_set(span->start, 1, 0, NULL);
+    backend_free(span->start, span->pages);
+    count((pages - span->pages) << RN_PAGE_SHIFT, 0);
+    span->start = start;
+    span->pages = pages;
+    pagemap_set(start, 1, 0, span);
+    return (void *)start;
+}
+
+void *large_resize(void *block, size_t size) {
+    struct span *span = large_span(block);
+    size_t pages = max_size(pages_of(size), 1);
+    if (!span || pages > SIZE_MAX >> (RN_PAGE_SHIFT + 1))
+        return NULL;
+    if (pages > span->pages) {
+        if (backend_extend(span->start, span->pages, pages) != 0)
+            return large_move(span, pages);
+    } else if (pages < span->pages) {
+        backend_free(span->start + (pages << RN_PAGE_SHIFT), span->pages - pages);
+    }
+    count((pages - span->pages) << RN_PAGE_SHIFT, 0);
+    span->pages = pages;
+    return block;
+}
+
+void middle_stats(struct middle_stats *stats) {
+    stats->transfer_free = transfer_bytes();
+    stats->span_free = central_free_bytes();
+    stats->large_in_use = atomic_load_explicit(&bytes_in_use, memory_order_relaxed);
+    stats->large_blocks = atomic_load_explicit(&blocks_in_use, memory_order_relaxed);
+}

@@ -1,0 +1,65 @@
+/* middle.h: objects by the batch, between the pools and the backend. The door of this tier.
+ *
+ * A transfer cache per size class hands batches of pointers from CPU to CPU under one short lock; behind it a central list of
+ * spans per class keeps one bit per object, outside the memory. Large blocks, above the largest class, are spans of their own.
+ * All functions are thread-safe. Failure is NULL or a short count, with nothing lost; errno is never touched.
+ */
+#ifndef MIDDLE_MIDDLE_H
+#define MIDDLE_MIDDLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/lock.h"
+#include "middle/size_classes.h"
+
+struct size_class {
+    uint32_t size;    /* bytes of an object */
+    uint16_t pages;   /* of a span */
+    uint16_t objects; /* in a span */
+    uint16_t batch;   /* objects moved between frontend and middle at a time */
+};
+extern const struct size_class size_classes[RN_CLASSES];
+
+/* Takes up to `count` objects of the class into `objects`; returns how many: 0 only when memory is short. */
+size_t middle_take(unsigned class_index, void **objects, size_t count);
+
+/* Gives back `count` objects of one class. Ends the process if one is not the start of an object, or is free already. */
+void middle_put(unsigned class_index, void **objects, size_t count);
+
+/* A block of at least `size` bytes aligned to `alignment` (a power of two), in a run of its own. *zeroed as backend_alloc. */
+void *large_alloc(size_t size, size_t alignment, bool *zeroed);
+
+/* Bytes of the large block that starts at `block`; 0 if none does. */
+size_t large_size(const void *block);
+
+/* Frees the large block that starts at `block`. False if none does. */
+bool large_free(void *block);
+
+/* Resizes in place or by moving pages; NULL, with the block as it was, where that cannot be done. */
+void *large_resize(void *block, size_t size);
+
+/* The class and the start of the small object that contains `pointer`: where the pagemap's tag is `class_index`. */
+void *object_start(unsigned class_index, const void *pointer);
+
+/* True if the object is in its span, free. A look without a lock: for diagnosis and for hardening. */
+bool object_is_free(unsigned class_index, const void *object);
+
+/* Moves all objects in transfer caches to their spans, so that whole spans become free. Returns the bytes moved. */
+size_t middle_flush(void);
+
+struct middle_stats {
+    size_t transfer_free, span_free, large_in_use, large_blocks;
+};
+void middle_stats(struct middle_stats *stats);
+
+/* For the fork handlers: every lock of this tier, in rank order. */
+void middle_lock_all(void);
+void middle_unlock_all(void);
+void middle_reset_locks(void);
+
+/* Debug: I2, I3 and I4 over all spans. */
+void middle_check(void);
+
+#endif

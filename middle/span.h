@@ -1,0 +1,59 @@
+/* span.h: spans, and the central list of them. Internal to this tier.
+ *
+ * Life of a span (owner in brackets):
+ *
+ *   made from a page run [its maker] --> listed: 0 < free < objects, or new [central list, under its lock]
+ *   listed --last free object taken--> full: on no list [the holders of its objects]
+ *   full --an object comes back--> listed
+ *   listed --last used object comes back--> empty: its run goes back to the backend [whoever found it empty]
+ *
+ * I2  An object is in exactly one place: the program, one pool slot, one transfer slot, or one set bit of its span.
+ * I3  span->free == the number of set bits in span->bits.
+ * I4  A span on a central list has 0 < free <= objects.
+ */
+#ifndef MIDDLE_SPAN_H
+#define MIDDLE_SPAN_H
+
+#include "middle/middle.h"
+
+enum {
+    CENTRAL_LISTS = 11, /* by the logarithm of the free count, 1 .. 1024 */
+    LARGE_CLASS = 0,
+};
+
+/* The list fields and everything from `free` on are under the class's central lock; the rest is constant in a span's life. */
+struct span {
+    struct span *next;
+    struct span *prev;
+    uintptr_t start;
+    size_t pages;
+    uint8_t class_index; /* LARGE_CLASS: one block, no bits */
+    uint8_t list;
+    uint16_t free;
+    uint32_t meta_size;  /* bytes of this structure */
+    uint64_t bits[];     /* 1: free */
+};
+
+/* Makes a span over a new run, all objects free, on no list. NULL when memory is short. */
+struct span *span_create(unsigned class_index);
+/* Gives the run and the structure back. */
+void span_destroy(struct span *span);
+/* Takes up to `count` free objects. */
+size_t span_take(struct span *span, void **objects, size_t count);
+/* The object's index if `object` starts one in the span, else -1. */
+int span_index(const struct span *span, const void *object);
+
+size_t central_take(unsigned class_index, void **objects, size_t count);
+void central_put(unsigned class_index, void **objects, size_t count);
+size_t central_free_bytes(void);
+void central_check(void);
+void central_lock_all(void);
+void central_unlock_all(void);
+void central_reset_locks(void);
+
+size_t transfer_bytes(void);
+
+/* Ends the process: `object`, given back as one of the class, is not one that can be. */
+void span_misuse(unsigned class_index, const void *object, const char *what) __attribute__((noreturn, cold));
+
+#endif

@@ -1,0 +1,123 @@
+#include "pagemap/pagemap.h"
+
+#include <errno.h>
+
+#include "base/meta.h"
+#include "base/os.h"
+
+/* The planes are committed in granules, so that mlockall does not make a whole leaf resident. */
+enum {
+    GRANULE = 64 << 10,
+    TAG_GRANULES = PAGEMAP_LEAF_PAGES / GRANULE,
+    HANDLE_GRANULES = PAGEMAP_LEAF_PAGES * sizeof(void *) / GRANULE,
+    GRANULE_PAGES = GRANULE / sizeof(void *), /* pages whose handles fill a granule */
+};
+_Static_assert(TAG_GRANULES >= 1 && HANDLE_GRANULES <= 32, "a leaf's granules fit the words that note them");
+_Static_assert(sizeof(_Atomic uint8_t) == 1 && sizeof(_Atomic(void *)) == sizeof(void *), "the assembly reads plain planes");
+
+struct pagemap_window pagemap_win;
+_Atomic intptr_t pagemap_tag_root[PAGEMAP_ROOT_SIZE];
+_Atomic(void *) *_Atomic pagemap_handle_root[PAGEMAP_ROOT_SIZE];
+_Atomic uint8_t pagemap_zero_tags[PAGEMAP_LEAF_PAGES] RN_ALIGNED(RN_CACHE_LINE);
+
+/* Which granules of each leaf are committed: tags in the low half, handles in the high half. Under the backend's lock for
+ * writing; pagemap_has reads it without. */
+static _Atomic uint64_t committed[PAGEMAP_ROOT_SIZE];
+
+static void leaf_install(size_t index, uintptr_t tags, _Atomic(void *) *handles) {
+    atomic_store_explicit(&pagemap_handle_root[index], handles, memory_order_relaxed);
+    atomic_store_explicit(&pagemap_tag_root[index], (intptr_t)(tags - (uintptr_t)pagemap_zero_tags), memory_order_relaxed);
+}
+
+int pagemap_window(uintptr_t base, size_t size) {
+    size_t leaves = size >> PAGEMAP_LEAF_SHIFT;
+    RN_ASSERT((base & (((uintptr_t)1 << PAGEMAP_LEAF_SHIFT) - 1)) == 0 && leaves > 0);
+    if ((base + size) >> RN_ADDRESS_BITS != 0)
+        return -ENOMEM;
+    char *tags = os_reserve_zeros(leaves * PAGEMAP_LEAF_PAGES);
+    if (!tags)
+        return -ENOMEM;
+    char *handles = os_reserve_zeros(leaves * PAGEMAP_LEAF_PAGES * sizeof(void *));
+    if (!handles) {
+        os_unreserve(tags, leaves * PAGEMAP_LEAF_PAGES);
+        return -ENOMEM;
+    }
+    pagemap_win.base = base;
+    pagemap_win.tags = (_Atomic uint8_t *)tags;
+    pagemap_win.handles = (_Atomic(void *) *)(void *)handles;
+    pagemap_win.pages = size >> RN_PAGE_SHIFT;
+    for (size_t i = 0; i < leaves; i++)
+        leaf_install((base >> PAGEMAP_LEAF_SHIFT) + i, (uintptr_t)tags + i * PAGEMAP_LEAF_PAGES,
+                     pagemap_win.handles + i * PAGEMAP_LEAF_PAGES);
+    return 0;
+}
+
+static int leaf_create(size_t index) {
+    char *tags = os_reserve_zeros(PAGEMAP_LEAF_PAGES * (1 + sizeof(void *)));
+    if (!tags)
+        return -ENOMEM;
+    leaf_install(index, (uintptr_t)tags, (_Atomic(void *) *)(void *)(tags + PAGEMAP_LEAF_PAGES));
+    return 0;
+}
+
+/* Commits granule `bit` of a plane that starts at `plane`, unless the note says it is. */
+static int granule_commit(_Atomic uint64_t *note, unsigned bit, uintptr_t plane, size_t granule) {
+    uint64_t noted = atomic_load_explicit(note, memory_order_relaxed);
+    if (noted >> bit & 1)
+        return 0;
+    if (os_commit((void *)(plane + granule * GRANULE), GRANULE) != 0)
+        return -ENOMEM;
+    atomic_store_explicit(note, noted | (uint64_t)1 << bit, memory_order_relaxed);
+    return 0;
+}
+
+static int leaf_ensure(size_t index, size_t first_page, size_t last_page) {
+    if (!atomic_load_explicit(&pagemap_handle_root[index], memory_order_relaxed) && leaf_create(index) != 0)
+        return -ENOMEM;
+    uintptr_t tags = (uintptr_t)pagemap_zero_tags +
+                     (uintptr_t)atomic_load_explicit(&pagemap_tag_root[index], memory_order_relaxed);
+    uintptr_t handles = (uintptr_t)atomic_load_explicit(&pagemap_handle_root[index], memory_order_relaxed);
+    for (size_t i = first_page / GRANULE; i <= last_page / GRANULE; i++)
+        if (granule_commit(&committed[index], (unsigned)i, tags, i) != 0)
+            return -ENOMEM;
+    for (size_t i = first_page / GRANULE_PAGES; i <= last_page / GRANULE_PAGES; i++)
+        if (granule_commit(&committed[index], 32 + (unsigned)i, handles, i) != 0)
+            return -ENOMEM;
+    return 0;
+}
+
+int pagemap_ensure(uintptr_t start, size_t size) {
+    uintptr_t end = start + size;
+    while (start < end) {
+        size_t index = start >> PAGEMAP_LEAF_SHIFT;
+        uintptr_t leaf_end = (index + 1) << PAGEMAP_LEAF_SHIFT;
+        uintptr_t last = (end < leaf_end ? end : leaf_end) - 1;
+        size_t mask = PAGEMAP_LEAF_PAGES - 1;
+        if (leaf_ensure(index, (start >> RN_PAGE_SHIFT) & mask, (last >> RN_PAGE_SHIFT) & mask) != 0)
+            return -ENOMEM;
+        start = leaf_end;
+    }
+    return 0;
+}
+
+void pagemap_set(uintptr_t start, size_t pages, uint8_t tag, void *handle) {
+    for (size_t i = 0; i < pages; i++) {
+        uintptr_t address = start + (i << RN_PAGE_SHIFT);
+        size_t index = address >> PAGEMAP_LEAF_SHIFT;
+        size_t page = (address >> RN_PAGE_SHIFT) & (PAGEMAP_LEAF_PAGES - 1);
+        uintptr_t tags = (uintptr_t)pagemap_zero_tags +
+                         (uintptr_t)atomic_load_explicit(&pagemap_tag_root[index], memory_order_relaxed);
+        _Atomic(void *) *handles = atomic_load_explicit(&pagemap_handle_root[index], memory_order_relaxed);
+        atomic_store_explicit(&handles[page], handle, memory_order_relaxed);
+        atomic_store_explicit((_Atomic uint8_t *)(tags + page), tag, memory_order_relaxed);
+    }
+}
+
+bool pagemap_has(const void *pointer) {
+    uintptr_t address = (uintptr_t)pointer;
+    if (!pagemap_covers(address))
+        return false;
+    size_t page = (address >> RN_PAGE_SHIFT) & (PAGEMAP_LEAF_PAGES - 1);
+    uint64_t note = atomic_load_explicit(&committed[address >> PAGEMAP_LEAF_SHIFT], memory_order_relaxed);
+    return note >> (32 + page / GRANULE_PAGES) & 1;
+}

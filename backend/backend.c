@@ -48,7 +48,7 @@ static size_t region_size(size_t limit, size_t reserved) {
 static int region_add(uintptr_t start, size_t size, size_t limit) {
     if ((start + size) >> RN_ADDRESS_BITS != 0)
         return -ENOMEM; /* the pagemap ends here */
-    if (pagemap_win.pages == 0 && total_get(&backend_totals.mappings) == 0) {
+    if (pagemap_win.words == 0 && total_get(&backend_totals.mappings) == 0) {
         uintptr_t base = round_down(start, (size_t)1 << PAGEMAP_LEAF_SHIFT);
         (void)pagemap_window(base, limit == SIZE_MAX ? WINDOW_SIZE : WINDOW_LIMITED); /* without it, look-ups are longer */
     }

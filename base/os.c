@@ -28,6 +28,7 @@
 
 static size_t page_size = 4096;
 static bool strict_commit;
+static size_t address_limit = SIZE_MAX;
 
 /* Every function keeps errno: free() promises it, and the callers' errors travel in return values. */
 static int result_of(int saved, int failed) {
@@ -168,15 +169,7 @@ uint64_t os_now_ms(void) {
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-size_t os_address_limit(void) {
-    int saved = errno;
-    struct rlimit limit;
-    size_t bytes = SIZE_MAX;
-    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
-        bytes = limit.rlim_cur;
-    errno = saved;
-    return bytes;
-}
+size_t os_address_limit(void) { return address_limit; }
 
 bool os_strict_commit(void) { return strict_commit; }
 
@@ -212,6 +205,9 @@ void os_init(void) {
     size_t size = (size_t)getauxval(AT_PAGESZ);
     if (is_power_of_two(size))
         page_size = size;
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+        address_limit = limit.rlim_cur;
     int file = open("/proc/sys/vm/overcommit_memory", O_RDONLY | O_CLOEXEC);
     char mode = '0';
     if (file >= 0) {

@@ -58,7 +58,7 @@ unsigned os_cpu_count(void);
 /* Monotonic milliseconds, from the vDSO. */
 uint64_t os_now_ms(void);
 
-/* RLIMIT_AS in bytes, SIZE_MAX if unlimited. */
+/* RLIMIT_AS in bytes as os_init found it, SIZE_MAX if unlimited. */
 size_t os_address_limit(void);
 
 /* True when the system counts commitments strictly (vm.overcommit_memory = 2). */

@@ -20,7 +20,6 @@
  *            p    = pool.slot[n]
  *            if p is the bottom mark: slow
  *   commit:  pool.bin[class].current = n - 1
- *            prefetch what slot[n - 1] points to
  */
 .macro ALLOC_BODY slow:req
 	cmp	$1024, %rdi
@@ -47,8 +46,6 @@
 	sub	$8, %r10d
 	mov	%r10d, (%rsi,%rcx,8)
 	RSEQ_END
-	mov	(%rsi,%r10), %rdx
-	prefetcht0 (%rdx)
 	ret
 .Lcoarse\@:
 	cmp	$262144, %rdi
@@ -103,7 +100,8 @@
 	END rn_alloc_class
 
 /* free(p in rdi):
- *   class = p in the window ? window.tags[(p - window.base) >> 13] : zero_tags[tag_root[p >> 30] + page in the leaf]
+ *   w     = (p - window.base) rotated right by 3: a p that is not a multiple of 8 lands above every window too
+ *   class = w < window.words ? window.tags[w >> 10] : p % 8 ? 0 : zero_tags[tag_root[p >> 30] + page in the leaf]
  *   restart: area->rseq_cs = &push_cs
  *   start:   if area->cpu_id < 0: slow
  *            pool = pool_of[area->id]
@@ -121,9 +119,10 @@
 	.endr
 	mov	%rdi, %rdx
 	sub	pagemap_win(%rip), %rdx
-	shr	$13, %rdx
+	ror	$3, %rdx
 	cmp	pagemap_win+8(%rip), %rdx
 	jae	.Lfree_radix
+	shr	$10, %rdx
 	mov	pagemap_win+16(%rip), %rcx
 	movzbl	(%rcx,%rdx), %ecx
 .Lfree_class:
@@ -147,6 +146,8 @@
 	RSEQ_END
 	ret
 .Lfree_radix:
+	test	$7, %dil
+	jne	.Lfree_foreign
 	mov	%rdi, %rdx
 	shr	$30, %rdx
 	cmp	$131072, %rdx
@@ -349,5 +350,63 @@
 	mov	$-1, %eax
 	ret
 	END vfork
+
+/* syscall(2), for the calls that would leave the thread's TLS with an area that the kernel does not serve: clone without a TLS of
+ * the child's own, vfork, clone3 likewise, and the end of the registration. The thread has no area from then on: what it shares
+ * TLS with may outlive the call. Else it is the C library's: number in rdi, arguments behind it. */
+	FUNCTION syscall
+	mov	%rdi, %rax
+	cmp	$56, %rax
+	je	.Lsyscall_clone
+	cmp	$58, %rax
+	je	.Lsyscall_no_area
+	cmp	$334, %rax
+	je	.Lsyscall_rseq
+	cmp	$435, %rax
+	je	.Lsyscall_clone3
+.Lsyscall_go:
+	mov	%rsi, %rdi
+	mov	%rdx, %rsi
+	mov	%rcx, %rdx
+	mov	%r8, %r10
+	mov	%r9, %r8
+	mov	8(%rsp), %r9
+	syscall
+	cmp	$-4095, %rax
+	jae	.Lsyscall_error
+	ret
+.Lsyscall_error:
+	neg	%eax
+	push	%rax
+	CFI_ADJUST 8
+	call	__errno_location@PLT
+	pop	%rdx
+	CFI_ADJUST -8
+	mov	%edx, (%rax)
+	mov	$-1, %rax
+	ret
+.Lsyscall_rseq:
+	test	$1, %cl
+	je	.Lsyscall_go
+	jmp	.Lsyscall_no_area
+.Lsyscall_clone3:
+	mov	(%rsi), %r11
+	jmp	.Lsyscall_flags
+.Lsyscall_clone:
+	mov	%rsi, %r11
+.Lsyscall_flags:
+	and	$0x80100, %r11d
+	cmp	$0x100, %r11d
+	jne	.Lsyscall_go
+.Lsyscall_no_area:
+	mov	rn_thread@gottpoff(%rip), %r11
+	push	%rcx
+	CFI_ADJUST 8
+	lea	rn_no_area(%rip), %rcx
+	mov	%rcx, %fs:(%r11)
+	pop	%rcx
+	CFI_ADJUST -8
+	jmp	.Lsyscall_go
+	END syscall
 
 	.section .note.GNU-stack, "", @progbits

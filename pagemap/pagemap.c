@@ -45,7 +45,7 @@ int pagemap_window(uintptr_t base, size_t size) {
     pagemap_win.base = base;
     pagemap_win.tags = (_Atomic uint8_t *)tags;
     pagemap_win.handles = (_Atomic(void *) *)(void *)handles;
-    pagemap_win.pages = size >> RN_PAGE_SHIFT;
+    pagemap_win.words = size >> 3;
     for (size_t i = 0; i < leaves; i++)
         leaf_install((base >> PAGEMAP_LEAF_SHIFT) + i, (uintptr_t)tags + i * PAGEMAP_LEAF_PAGES,
                      pagemap_win.handles + i * PAGEMAP_LEAF_PAGES);

@@ -30,10 +30,10 @@ enum {
     PAGEMAP_ROOT_SIZE = 1 << (RN_ADDRESS_BITS - PAGEMAP_LEAF_SHIFT),
 };
 
-/* Read by the assembly of the fast path too; `pages` is 0 while there is no window. Written once, by pagemap_window. */
+/* Read by the assembly of the fast path too; `words` is 0 while there is no window. Written once, by pagemap_window. */
 struct pagemap_window {
     uintptr_t base;
-    uintptr_t pages;
+    uintptr_t words; /* of 8 bytes: the assembly tests range and alignment at once */
     _Atomic uint8_t *tags;
     _Atomic(void *) *handles;
 };
@@ -72,7 +72,7 @@ static inline uint8_t pagemap_tag(const void *pointer) {
 static inline void *pagemap_handle(const void *pointer) {
     uintptr_t address = (uintptr_t)pointer;
     uintptr_t page = (address - pagemap_win.base) >> RN_PAGE_SHIFT;
-    if (RN_LIKELY(page < pagemap_win.pages))
+    if (RN_LIKELY(page < pagemap_win.words >> (RN_PAGE_SHIFT - 3)))
         return atomic_load_explicit(&pagemap_win.handles[page], memory_order_relaxed);
     _Atomic(void *) *leaf =
         atomic_load_explicit(&pagemap_handle_root[address >> PAGEMAP_LEAF_SHIFT], memory_order_relaxed);

@@ -6,6 +6,7 @@
 #include <linux/membarrier.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
@@ -27,7 +28,8 @@
 #endif
 
 static size_t page_size = 4096;
-static bool strict_commit;
+/* Not known before the first release; relaxed, since whoever asks finds the same. */
+static _Atomic enum { STRICT_UNKNOWN, STRICT_NO, STRICT_YES } strict_commit;
 static size_t address_limit = SIZE_MAX;
 
 /* Every function keeps errno: free() promises it, and the callers' errors travel in return values. */
@@ -79,7 +81,7 @@ int os_commit(void *start, size_t size) {
 
 int os_release(void *start, size_t size, bool *still_committed) {
     int saved = errno;
-    if (strict_commit) {
+    if (os_strict_commit()) {
         *still_committed = false;
         void *at = mmap(start, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
         return result_of(saved, at == MAP_FAILED);
@@ -171,7 +173,21 @@ uint64_t os_now_ms(void) {
 
 size_t os_address_limit(void) { return address_limit; }
 
-bool os_strict_commit(void) { return strict_commit; }
+/* Under overcommit 2 the kernel ignores MAP_NORESERVE, so it refuses a writable mapping of more memory than any machine has; the
+ * other modes give it. This needs no file, which a sandbox may forbid by now. proc(5), vm.overcommit_memory. Under RLIMIT_AS the
+ * attempt would prove nothing: os_init read the file. */
+bool os_strict_commit(void) {
+    int known = atomic_load_explicit(&strict_commit, memory_order_relaxed);
+    if (known == STRICT_UNKNOWN) {
+        size_t size = (size_t)1 << (RN_ADDRESS_BITS - 2);
+        void *probe = map(0, size, PROT_READ | PROT_WRITE, 0);
+        known = probe ? STRICT_NO : STRICT_YES;
+        if (probe)
+            os_unreserve(probe, size);
+        atomic_store_explicit(&strict_commit, known, memory_order_relaxed);
+    }
+    return known == STRICT_YES;
+}
 
 uint64_t os_random(void) {
     uint64_t value = 0;
@@ -200,21 +216,26 @@ void os_restore_signals(const struct os_signals *saved) {
     errno = error;
 }
 
+static int read_overcommit(void) {
+    char mode = '0';
+    int file = open("/proc/sys/vm/overcommit_memory", O_RDONLY | O_CLOEXEC);
+    if (file < 0)
+        return STRICT_NO;
+    if (read(file, &mode, 1) != 1)
+        mode = '0';
+    (void)close(file);
+    return mode == '2' ? STRICT_YES : STRICT_NO;
+}
+
 void os_init(void) {
     int saved = errno;
+    struct rlimit limit;
     size_t size = (size_t)getauxval(AT_PAGESZ);
     if (is_power_of_two(size))
         page_size = size;
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
         address_limit = limit.rlim_cur;
-    int file = open("/proc/sys/vm/overcommit_memory", O_RDONLY | O_CLOEXEC);
-    char mode = '0';
-    if (file >= 0) {
-        if (read(file, &mode, 1) != 1)
-            mode = '0';
-        (void)close(file);
+        atomic_store_explicit(&strict_commit, read_overcommit(), memory_order_relaxed);
     }
-    strict_commit = mode == '2';
     errno = saved;
 }

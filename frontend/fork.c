@@ -50,4 +50,8 @@ static void child(void) {
     thread_forget_others();
 }
 
-void fork_handlers_register(void) { (void)pthread_atfork(prepare, parent, child); }
+void fork_handlers_register(void) {
+    static _Atomic bool registered;
+    if (!atomic_exchange_explicit(&registered, true, memory_order_relaxed))
+        (void)pthread_atfork(prepare, parent, child);
+}

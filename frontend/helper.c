@@ -16,9 +16,9 @@
 
 enum {
     HELPER_STACK = 64 << 10,
-    WORK_MS = 500,      /* between two looks while there is something to give back */
+    WORK_MS = 250,      /* between two looks while there is something to give back */
     IDLE_MS = 60000,
-    QUIET_LOOKS = 3,    /* looks without allocation before caches are flushed */
+    QUIET_LOOKS = 4,    /* looks without allocation before caches are flushed */
 };
 
 static struct lock helper_lock = LOCK_INIT(RANK_HELPER);

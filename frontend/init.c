@@ -37,8 +37,16 @@ static void class_table_fill(void) {
     rn_class_table = class_table;
 }
 
+static void print_at_exit(void) { stats_print(); }
+
+/* Before the C library has set up the environment there are no options to read; the constructor comes back for them. */
+static bool settings_known;
+
 static void settings_read(void) {
-    if (!os_is_secure())
+    if (settings_known)
+        return;
+    settings_known = environ != NULL;
+    if (settings_known && !os_is_secure())
         options_parse(getenv("RNALLOC_OPTIONS"));
     struct backend_config config = {
         .hugepages = option_get(OPT_HUGEPAGES),
@@ -49,7 +57,12 @@ static void settings_read(void) {
     backend_init(&config);
 }
 
-static void print_at_exit(void) { stats_print(); }
+/* atexit may allocate: called with no lock held. */
+static void stats_at_exit(void) {
+    static _Atomic bool registered;
+    if (option_get(OPT_STATS) && !atomic_exchange_explicit(&registered, true, memory_order_relaxed))
+        (void)atexit(print_at_exit);
+}
 
 /* Everything that may itself allocate comes last, when allocating works, and holds no lock. */
 static void init_once(void) {
@@ -73,8 +86,7 @@ static void init_once(void) {
     if (first) {
         thread_register();
         fork_handlers_register();
-        if (option_get(OPT_STATS))
-            (void)atexit(print_at_exit);
+        stats_at_exit();
     }
 }
 
@@ -84,5 +96,13 @@ void library_init(void) {
     init_once();
 }
 
-/* A program that never allocates before its first fork still has the handlers registered by then. */
-__attribute__((constructor)) static void library_loaded(void) { library_init(); }
+/* A program that never allocates before its first fork still has the handlers registered by then; and one that never allocates
+ * at all pays for little else. */
+__attribute__((constructor)) static void library_loaded(void) {
+    fork_handlers_register();
+    if (getenv("RNALLOC_OPTIONS")) {
+        library_init();
+        settings_read();
+        stats_at_exit();
+    }
+}

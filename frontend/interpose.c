@@ -40,11 +40,12 @@ int real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, voi
 }
 
 RN_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument) {
+    library_init();
+    if (!process_has_threads())
+        stop_prepare();
     int error = real_pthread_create(thread, attributes, start, argument);
-    if (!error) {
-        library_init();
+    if (!error)
         helper_start();
-    }
     return error;
 }
 

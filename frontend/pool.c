@@ -413,6 +413,11 @@ static size_t drain_ids(unsigned first, unsigned end, bool all) {
     return bytes;
 }
 
+void stop_prepare(void) {
+    if (rn_mode.can_stop)
+        (void)os_membarrier_register(); /* where it is refused, os_membarrier will fail too */
+}
+
 /* The thread's own pool, without stopping it: by the batch. All that can be done where others cannot be stopped. */
 static size_t drain_own(void) {
     void *batch[BATCH_MOST];

@@ -162,7 +162,6 @@ void mode_init(void) {
         rn_id_offset = cid ? offsetof(struct area, mm_cid) : offsetof(struct area, cpu_id);
         rn_mode.ids = cpus;
         rn_mode.can_stop = true;
-        (void)os_membarrier_register(); /* cheap now, before there are threads; where refused, os_membarrier fails too */
     } else {
         area_source = AREA_STANDIN;
         rn_mode.kind = RN_MODE_THREAD;

@@ -85,35 +85,98 @@ static int region_grow(size_t needed, size_t align) {
 
 /* ---- Commitment ---- */
 
+enum {
+    DONATIONS = 8,         /* moves for one run */
+    MOVED_MOST = 8 << 10,  /* hugepages with a mapping of their own: bounds the process's map count */
+};
+
+/* Free resident hugepages whose pages move into a run that would else need fresh ones. */
+struct donation {
+    struct hugepage *from;
+    uintptr_t to;
+    size_t length; /* hugepages */
+};
+
 /* What has to be done for a run after the lock was dropped. */
 struct commit {
     uintptr_t start, end; /* to be made writable; empty if start == end */
     bool huge;            /* the whole hugepages in it get MADV_HUGEPAGE */
+    unsigned donations;
+    struct donation donation[DONATIONS];
 };
 
-/* Adds pages [first, first + pages) of `hp`, just put in use, to the plan. `was_clean`: nothing of it was resident before. */
+static size_t moved_hugepages; /* under backend_lock */
+
+/* Finds resident free hugepages for the clean hugepages [start, start + pages) of a run just taken. A page fault costs a hundred
+ * times what moving the page costs, and the peak stays that of what is in use. Holds the lock. */
+static void donate(struct commit *plan, uintptr_t start, size_t pages) {
+    uintptr_t end = start + round_down(pages << RN_PAGE_SHIFT, HP_SIZE);
+    size_t clean = 0;
+    if (!backend_config.hugepages || os_page_size() > RN_PAGE)
+        return;
+    for (uintptr_t at = start; at < end; at += clean ? clean << HP_SHIFT : HP_SIZE) {
+        clean = 0;
+        while (at + (clean << HP_SHIFT) < end && hp_of(at + (clean << HP_SHIFT))->dirty_pages == 0)
+            clean++;
+        if (clean == 0)
+            continue;
+        size_t length;
+        bool may = plan->donations < DONATIONS && moved_hugepages + clean <= MOVED_MOST;
+        struct hugepage *from = may ? range_take_dirty(clean, &length) : NULL;
+        if (!from)
+            return;
+        plan->donation[plan->donations++] = (struct donation){from, at, length};
+        for (size_t i = 0; i < length; i++) {
+            struct hugepage *hp = hp_of(at + (i << HP_SHIFT));
+            moved_hugepages += !hp->moved;
+            hp->moved = true;
+        }
+        clean = length;
+    }
+}
+
+/* Carries the moves out, without the lock. False if part of the run is lost. */
+static bool donations_do(const struct commit *plan, bool committed) {
+    bool lost = false;
+    for (unsigned i = 0; i < plan->donations; i++) {
+        const struct donation *donation = &plan->donation[i];
+        int error = -EAGAIN;
+        if (committed)
+            error = os_move((void *)donation->from->base, (void *)donation->to, donation->length << HP_SHIFT);
+        lost = lost || (error && error != -EAGAIN);
+        lock_take(&backend_lock);
+        if (error)
+            range_insert(donation->from, donation->length);
+        else
+            range_insert_clean(donation->from, donation->length, true);
+        lock_drop(&backend_lock);
+    }
+    return !lost;
+}
+
+/* How far beyond its need a hugepage is made writable: all of it where it will be a huge page; in a small heap half as much again
+ * as the heap has, since every call costs as much as a page fault. */
+static uintptr_t commit_end(const struct hugepage *hp, unsigned last, bool whole) {
+    size_t unit = max_size(COMMIT_STEP, os_page_size());
+    size_t ahead = max_size(total_get(&backend_totals.committed) / 2, unit);
+    size_t bytes = round_up(((size_t)last << RN_PAGE_SHIFT) + ahead - unit, unit);
+    return hp->base + (whole ? HP_SIZE : min_size(bytes, HP_SIZE));
+}
+
+/* Adds the pages of `hp` up to `last`, just put in use, to the plan. `was_clean`: nothing of it was resident before. */
 static void commit_plan(struct commit *plan, struct hugepage *hp, unsigned last, bool was_clean) {
-    bool big = total_get(&backend_totals.used_pages) + total_get(&backend_totals.dirty_free_pages) >
-               SMALL_HEAP >> RN_PAGE_SHIFT;
-    bool advise = big && backend_config.hugepages && was_clean && !hp->advised && HP_SIZE > os_page_size();
-    if (last < HP_PAGES && total_get(&backend_totals.used_pages) < TAIL_HEAP >> RN_PAGE_SHIFT && last > HP_PAGES / 8)
-        advise = false;
+    size_t used = total_get(&backend_totals.used_pages);
+    bool big = used + total_get(&backend_totals.dirty_free_pages) > SMALL_HEAP >> RN_PAGE_SHIFT;
+    bool is_tail = last < HP_PAGES && last > HP_PAGES / 8 && used < TAIL_HEAP >> RN_PAGE_SHIFT;
+    bool advise = big && !is_tail && backend_config.hugepages && was_clean && !hp->advised && HP_SIZE > os_page_size();
     if (hp->committed >= last && !advise)
         return;
-    size_t step = big ? HP_SIZE : max_size(COMMIT_STEP, os_page_size());
-    if (!advise && last < HP_PAGES)
-        step = max_size(COMMIT_STEP, os_page_size());
-    uintptr_t start = hp->base + ((uintptr_t)hp->committed << RN_PAGE_SHIFT);
-    uintptr_t end = hp->base + min_size(round_up((size_t)last << RN_PAGE_SHIFT, step), HP_SIZE);
-    if (advise) {
-        start = hp->base;
-        end = hp->base + HP_SIZE;
-        hp->advised = true;
-        plan->huge = true;
-    }
+    uintptr_t start = hp->base + (advise ? 0 : (uintptr_t)hp->committed << RN_PAGE_SHIFT);
     if (plan->start == plan->end)
         plan->start = start;
-    plan->end = end;
+    plan->end = commit_end(hp, last, advise);
+    if (advise)
+        hp->advised = plan->huge = true;
 }
 
 /* Notes that [start, end) is writable now. Holds backend_lock. */
@@ -164,20 +227,30 @@ static int commit_do(const struct commit *plan, bool *hugetlb) {
     return 0;
 }
 
-/* Makes the run usable; gives it back if the system refuses. Called without the lock. */
-static int run_commit(uintptr_t start, size_t pages, const struct commit *plan) {
+/* Makes what the plan says writable, and notes it. */
+static int plan_commit(const struct commit *plan) {
+    bool hugetlb = false;
     if (plan->start == plan->end)
         return 0;
-    bool hugetlb = false;
     int error = commit_do(plan, &hugetlb);
+    if (error)
+        return error;
+    uintptr_t start = round_down(plan->start, HP_SIZE);
     lock_take(&backend_lock);
-    if (!error)
-        error = pagemap_ensure(round_down(plan->start, HP_SIZE), round_up(plan->end, HP_SIZE) - round_down(plan->start, HP_SIZE));
+    error = pagemap_ensure(start, round_up(plan->end, HP_SIZE) - start);
     if (!error)
         commit_note(plan);
     for (uintptr_t at = plan->start; hugetlb && at < plan->end; at += HP_SIZE)
         hp_of(at)->hugetlb = true;
     lock_drop(&backend_lock);
+    return error;
+}
+
+/* Makes the run usable; gives it back if the system refuses. Called without the lock. */
+static int run_commit(uintptr_t start, size_t pages, const struct commit *plan) {
+    int error = plan_commit(plan);
+    if (plan->donations && !donations_do(plan, error == 0))
+        return -ENOMEM; /* and the run stays in use for ever: parts of it belong to somebody else now */
     if (error)
         backend_free(start, pages);
     return error;
@@ -189,6 +262,8 @@ static int run_commit(uintptr_t start, size_t pages, const struct commit *plan) 
  * Returns whether all of it reads as zeros. */
 static bool run_use(uintptr_t start, size_t pages, struct commit *plan) {
     bool zeroed = true;
+    if (pages >= HP_PAGES && (start & (HP_SIZE - 1)) == 0)
+        donate(plan, start, pages);
     while (pages) {
         struct hugepage *hp = hp_of(start);
         unsigned first = (unsigned)((start - hp->base) >> RN_PAGE_SHIFT);
@@ -200,7 +275,7 @@ static bool run_use(uintptr_t start, size_t pages, struct commit *plan) {
         start += (uintptr_t)here << RN_PAGE_SHIFT;
         pages -= here;
     }
-    return zeroed;
+    return zeroed && plan->donations == 0;
 }
 
 /* Finds a place for the run. Holds the lock. 0 if there is none. */
@@ -218,7 +293,7 @@ static uintptr_t run_find(size_t pages, size_t align) {
 uintptr_t backend_alloc(size_t pages, size_t align, bool *zeroed) {
     if (pages == 0 || pages > SIZE_MAX >> (RN_PAGE_SHIFT + 1) || align > (size_t)1 << (RN_ADDRESS_BITS - RN_PAGE_SHIFT))
         return 0;
-    struct commit plan = {0, 0, false};
+    struct commit plan = {.donations = 0};
     lock_take(&backend_lock);
     uintptr_t start = run_find(pages, align);
     while (!start) {
@@ -278,7 +353,7 @@ static bool run_take_after(uintptr_t start, size_t pages) {
 int backend_extend(uintptr_t start, size_t pages, size_t wanted) {
     uintptr_t end = start + (pages << RN_PAGE_SHIFT);
     size_t more = wanted - pages;
-    struct commit plan = {0, 0, false};
+    struct commit plan = {.donations = 0};
     if (more > SIZE_MAX >> (RN_PAGE_SHIFT + 1))
         return -ENOMEM;
     lock_take(&backend_lock);

@@ -48,7 +48,11 @@ struct hugepage {
     bool advised;       /* MADV_HUGEPAGE was given for all of it */
     bool split;         /* MADV_NOHUGEPAGE was given: parts of it were released */
     bool hugetlb;       /* explicit huge page: never released */
+    bool moved;         /* its pages came from elsewhere by mremap: a mapping of its own */
 };
+
+/* Resident without need while free: what release and donation look for. */
+static inline bool hp_is_spare(const struct hugepage *hp) { return hp->dirty_pages != 0 && !hp->hugetlb; }
 
 /* The descriptor of a hugepage of ours; region_add made it. */
 struct hugepage *hp_of(uintptr_t address);
@@ -81,7 +85,7 @@ void range_insert(struct hugepage *first, size_t length);
 struct hugepage *range_take(size_t length, size_t align);
 /* Takes exactly these hugepages, if all are free. The hugepage before `start` is in use. */
 bool range_take_at(uintptr_t start, size_t length);
-/* Takes up to `most` consecutive dirty free hugepages for release; sets *length; NULL if none. */
+/* Takes up to `most` consecutive spare free hugepages; sets *length; NULL if none. */
 struct hugepage *range_take_dirty(size_t most, size_t *length);
 
 /* Totals, under backend_lock for writing, relaxed for reading. */
@@ -102,6 +106,9 @@ static inline void total_add(_Atomic size_t *total, size_t value) {
 static inline size_t total_get(_Atomic size_t *total) { return atomic_load_explicit(total, memory_order_relaxed); }
 
 extern struct backend_config backend_config;
+
+/* release.c: puts free hugepages whose pages are gone back among the free ones. */
+void range_insert_clean(struct hugepage *first, size_t length, bool still_committed);
 
 /* release.c: notes the demand after an allocation, and whether a release step is due after a free. */
 void demand_note(void);

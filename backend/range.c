@@ -23,7 +23,7 @@ static struct hugepage *hp_at(struct hugepage *first, size_t index) { return hp_
 static uint32_t count_dirty(struct hugepage *first, size_t length) {
     uint32_t count = 0;
     for (size_t i = 0; i < length; i++)
-        count += hp_find(first->base + (i << HP_SHIFT))->dirty_pages != 0;
+        count += hp_is_spare(hp_find(first->base + (i << HP_SHIFT)));
     return count;
 }
 
@@ -154,11 +154,11 @@ struct hugepage *range_take_dirty(size_t most, size_t *length) {
             continue;
         size_t total = first->range_length;
         size_t from = 0;
-        while (from < total && hp_at(first, from)->dirty_pages == 0)
+        while (from < total && !hp_is_spare(hp_at(first, from)))
             from++;
         RN_ASSERT(from < total);
         size_t count = 0;
-        while (from + count < total && count < most && hp_at(first, from + count)->dirty_pages != 0)
+        while (from + count < total && count < most && hp_is_spare(hp_at(first, from + count)))
             count++;
         *length = count;
         return range_cut(first, first->base + (from << HP_SHIFT), count);

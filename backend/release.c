@@ -1,8 +1,8 @@
 /* release.c: gives memory back, gradually, whole hugepages first, as recent demand allows.
  *
  * Demand is the most pages in use in each of the last SLOTS slots of SLOT_MS. What is free and resident beyond the greatest
- * of them is excess; a step gives back a share of it, so a burst that returns within the window finds its memory in place.
- * A drop by more than all of what is then in use, and by more than phase_keep, is taken for the end of a phase and given back
+ * of them, and some slack, is excess; a step gives back a share of it, so a burst that returns within the window finds its memory in place.
+ * When PHASE_FACTOR times as much as is in use is free, and phase_keep on top, that is taken for the end of a phase and given back
  * at once: a process with one thread may not come by here again. If the demand returns soon, that was a mistake, and
  * phase_keep doubles: released memory that is needed again soon costs more than anything else here. */
 #include "backend/hugepage.h"
@@ -18,7 +18,9 @@ enum {
     STEP_HPS = 4,                  /* and at least as many hugepages */
     CALL_HPS = 16,                 /* hugepages given back by one system call: 2 ms of it */
     RETRY_MS = 10000,              /* after a refusal (locked memory) */
+    SLACK_SHARE = 8,               /* of the demand, for what fragmentation keeps from being used */
     REGRET_MS = 3000,
+    PHASE_FACTOR = 3,              /* free pages for each used one at which a phase has ended */
 };
 
 struct lock backend_release_lock = LOCK_INIT(RANK_RELEASE);
@@ -66,18 +68,16 @@ static size_t demand_roll(uint64_t now) {
 static size_t excess_pages(size_t peak) {
     size_t used = total_get(&backend_totals.used_pages);
     size_t resident = used + total_get(&backend_totals.dirty_free_pages);
-    size_t keep = max_size(peak, used + (backend_config.retain >> RN_PAGE_SHIFT));
+    size_t keep = max_size(peak + peak / SLACK_SHARE, used) + (backend_config.retain >> RN_PAGE_SHIFT);
     return resident > keep ? resident - keep : 0;
 }
 
 size_t backend_excess(void) { return excess_pages(total_get(&backend_totals.peak_pages)) << RN_PAGE_SHIFT; }
 
-/* Puts released hugepages back among the free ones. Holds backend_lock. */
-static void whole_done(struct hugepage *first, size_t length, bool still_committed) {
+void range_insert_clean(struct hugepage *first, size_t length, bool still_committed) {
     for (size_t i = 0; i < length; i++) {
         struct hugepage *hp = hp_of(first->base + (i << HP_SHIFT));
         total_add(&backend_totals.dirty_free_pages, -(size_t)hp->dirty_pages);
-        total_add(&backend_totals.released, (size_t)hp->dirty_pages << RN_PAGE_SHIFT);
         hp->dirty_pages = 0;
         hp->advised = hp->advised && !hp->split && still_committed;
         hp->split = false;
@@ -88,6 +88,7 @@ static void whole_done(struct hugepage *first, size_t length, bool still_committ
             hp->committed = 0;
         }
     }
+    range_insert(first, length);
 }
 
 /* Gives back up to `want` bytes of free hugepages. Holds backend_release_lock. */
@@ -103,11 +104,14 @@ static size_t release_whole(size_t want) {
         bool still_committed;
         int error = os_release((void *)first->base, length << HP_SHIFT, &still_committed);
         lock_take(&backend_lock);
-        size_t before = total_get(&backend_totals.released);
-        if (!error)
-            whole_done(first, length, still_committed);
-        released += total_get(&backend_totals.released) - before;
-        range_insert(first, length);
+        size_t before = total_get(&backend_totals.dirty_free_pages);
+        if (error)
+            range_insert(first, length);
+        else
+            range_insert_clean(first, length, still_committed);
+        size_t bytes = (before - total_get(&backend_totals.dirty_free_pages)) << RN_PAGE_SHIFT;
+        total_add(&backend_totals.released, bytes);
+        released += bytes;
         lock_drop(&backend_lock);
         if (error) {
             refused_at = os_now_ms() | 1;
@@ -209,12 +213,12 @@ static size_t phase_pages(uint64_t now) {
         atomic_store_explicit(&phase_keep_pages, phase_keep, memory_order_relaxed);
         phase_at = 0;
     }
-    if (free_pages <= used + phase_keep)
+    if (free_pages <= PHASE_FACTOR * used + phase_keep)
         return 0;
     if (!phase_at || now - phase_at >= REGRET_MS)
         phase_demand = used + free_pages;
     phase_at = now | 1;
-    return free_pages - used - phase_keep;
+    return free_pages - PHASE_FACTOR * used - phase_keep;
 }
 
 /* True when backend_release_step would have something to look at. Relaxed: a hint. */
@@ -223,7 +227,7 @@ static bool step_is_due(void) {
     size_t free_pages = total_get(&backend_totals.dirty_free_pages);
     return free_pages > backend_config.retain >> RN_PAGE_SHIFT &&
            (used + free_pages > total_get(&backend_totals.peak_pages) + HP_PAGES ||
-            free_pages > used + atomic_load_explicit(&phase_keep_pages, memory_order_relaxed) || slot_began != 0);
+            free_pages > PHASE_FACTOR * used + atomic_load_explicit(&phase_keep_pages, memory_order_relaxed) || slot_began != 0);
 }
 
 size_t backend_release_step(void) {

@@ -107,11 +107,20 @@ int os_map_hugetlb(void *start, size_t size, unsigned shift) {
     return result_of(saved, at == MAP_FAILED);
 }
 
+/* mremap(2) unmaps the destination before it can fail for lack of memory, and then another thread's mapping may come to lie there:
+ * the hole is filled again only if it is still one. */
 int os_move(void *from, void *to, size_t size) {
     int saved = errno;
-    if (mremap(from, size, size, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to) != MAP_FAILED)
-        return 0;
-    return result_of(saved, 1);
+    void *at = mremap(from, size, size, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to);
+    int error = 0;
+    if (at == MAP_FAILED) {
+        error = -EAGAIN;
+        if (mprotect(to, size, PROT_READ | PROT_WRITE) != 0 && map((uintptr_t)to, size, PROT_READ | PROT_WRITE,
+                                                                  MAP_FIXED_NOREPLACE) != to)
+            error = -ENOMEM;
+    }
+    errno = saved;
+    return error;
 }
 
 void os_wait(uint32_t *word, uint32_t expected, unsigned timeout_ms) {

@@ -38,7 +38,8 @@ int os_advise_base(void *start, size_t size);
 /* Replaces a reserved range by explicit huge pages of 2^shift bytes. */
 int os_map_hugetlb(void *start, size_t size, unsigned shift);
 
-/* Moves the pages of [from, from+size) to `to` (both inside our reservations), leaving `from` reserved and writable but empty. */
+/* Moves the pages of [from, from + size) to `to` (both committed), leaving `from` committed but empty; what `to` held is gone.
+ * 0; or -EAGAIN: nothing moved and `to` is committed and empty; or another error: `to` is lost and must never be used. */
 int os_move(void *from, void *to, size_t size);
 
 /* Futex on a private 32-bit word. os_wait returns on a wake-up, on a changed word, on a signal, or after timeout_ms (0: none). */

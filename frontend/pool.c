@@ -13,11 +13,12 @@
 enum {
     POOL_MEMORY = 4 << 20,    /* address space of a pool: its structure and its slots */
     POOL_LIMITED = 512 << 10, /* the same under RLIMIT_AS */
-    POOL_STEP = 64 << 10,     /* committed at a time */
+    POOL_STEP = 256 << 10,    /* committed at a time */
     CAPACITY_MOST = 8191,     /* objects in a bin */
     BATCH_MOST = 256,         /* objects moved at once */
     FIRST_BYTES = 64 << 10,   /* a bin's first capacity is at most this many bytes */
-    BUDGET_SHARE = 32,        /* a pool may hold this part of the heap, if that is more than the option says */
+    BUDGET_SHARE = 8,         /* a pool may hold this part of the heap, if that is more than the option says */
+    LOOKS_MOST = 16,          /* bins looked at for capacity in one attempt */
     BORROW_FACTOR = 4,        /* and this many times its budget while others hold less than theirs */
 };
 static const size_t BUDGET_MOST = (size_t)64 << 20;
@@ -215,7 +216,7 @@ static bool budget_find(struct pool *pool, unsigned class_index, size_t bytes) {
         if (pool->capacity_bytes + bytes <= budget ||
             (pool->capacity_bytes + bytes <= BORROW_FACTOR * budget && total + bytes <= budget * pools_count()))
             return true;
-        if (looked == RN_CLASSES)
+        if (looked == LOOKS_MOST)
             return false;
         pool->hand = pool->hand + 1 < RN_CLASSES ? pool->hand + 1 : 1;
         if (pool->hand != class_index && pool->room[pool->hand].capacity)

@@ -44,6 +44,34 @@ static size_t region_size(size_t limit, size_t reserved) {
     return round_up(max_size(REGION_LIMITED, limit / REGION_LIMIT_SHARE), HP_SIZE);
 }
 
+/* Makes a hugepage that nothing was ever resident in an explicit huge page, or warns once that there are none. Holds the lock: the
+ * mapping replaces all of it, and page 0 may be in use the next moment. It touches no memory, so it is quick. */
+static bool hugetlb_map(struct hugepage *hp, size_t size, unsigned shift) {
+    if (hugetlb_refused)
+        return false;
+    if (os_map_hugetlb((void *)hp->base, size, shift) == 0)
+        return true;
+    hugetlb_refused = true;
+    struct line line = {.used = 0};
+    line_text(&line, "option \"hugetlb\": the system has no such pages to give; ordinary ones are used");
+    line_warn(&line);
+    return false;
+}
+
+/* Backs a whole region by huge pages of 1 GiB, if that is asked for and they are to be had. Holds backend_lock. */
+static void hugetlb_region(uintptr_t start, size_t size) {
+    const size_t gib = (size_t)1 << 30;
+    if (backend_config.hugetlb_mib != gib >> 20 || ((start | size) & (gib - 1)) != 0 || pagemap_ensure(start, size) != 0 ||
+        !hugetlb_map(hp_of(start), size, 30))
+        return;
+    for (uintptr_t at = start; at < start + size; at += HP_SIZE) {
+        struct hugepage *hp = hp_of(at);
+        hp->committed = HP_PAGES;
+        hp->hugetlb = hp->advised = true;
+    }
+    total_add(&backend_totals.committed, size);
+}
+
 /* Makes the region known. Holds backend_lock. */
 static int region_add(uintptr_t start, size_t size, size_t limit) {
     if ((start + size) >> RN_ADDRESS_BITS != 0)
@@ -54,6 +82,7 @@ static int region_add(uintptr_t start, size_t size, size_t limit) {
     }
     if (hp_cover(start, size) != 0)
         return -ENOMEM;
+    hugetlb_region(start, size);
     range_insert(hp_of(start), size >> HP_SHIFT);
     region_end = start + size;
     total_add(&backend_totals.reserved, size);
@@ -65,6 +94,8 @@ static int region_add(uintptr_t start, size_t size, size_t limit) {
  * wait for the kernel's own. Two threads may both come here; the second region serves later. */
 static int region_grow(size_t needed, size_t align) {
     size_t limit = os_address_limit();
+    if (backend_config.hugetlb_mib == 1024)
+        align = max_size(align, (size_t)1 << 30);
     size_t size = max_size(needed, region_size(limit, total_get(&backend_totals.reserved)));
     lock_take(&backend_lock);
     uintptr_t hint = region_end ? region_end : first_hint();
@@ -122,7 +153,7 @@ static void donate(struct commit *plan, uintptr_t start, size_t pages) {
             continue;
         size_t length;
         bool may = plan->donations < DONATIONS && moved_hugepages + clean <= MOVED_MOST;
-        struct hugepage *from = may ? range_take_dirty(clean, &length) : NULL;
+        struct hugepage *from = may ? range_take_dirty(clean, &length, true) : NULL;
         if (!from)
             return;
         plan->donation[plan->donations++] = (struct donation){from, at, length};
@@ -163,13 +194,23 @@ static uintptr_t commit_end(const struct hugepage *hp, unsigned last, bool whole
     return hp->base + (whole ? HP_SIZE : min_size(bytes, HP_SIZE));
 }
 
+static bool hugetlb_try(struct hugepage *hp) {
+    if (backend_config.hugetlb_mib != HP_SIZE >> 20 || pagemap_ensure(hp->base, HP_SIZE) != 0 ||
+        !hugetlb_map(hp, HP_SIZE, HP_SHIFT))
+        return false;
+    total_add(&backend_totals.committed, (size_t)(HP_PAGES - hp->committed) << RN_PAGE_SHIFT);
+    hp->committed = HP_PAGES;
+    hp->hugetlb = true;
+    return true;
+}
+
 /* Adds the pages of `hp` up to `last`, just put in use, to the plan. `was_clean`: nothing of it was resident before. */
 static void commit_plan(struct commit *plan, struct hugepage *hp, unsigned last, bool was_clean) {
     size_t used = total_get(&backend_totals.used_pages);
     bool big = used + total_get(&backend_totals.dirty_free_pages) > SMALL_HEAP >> RN_PAGE_SHIFT;
     bool is_tail = last < HP_PAGES && last > HP_PAGES / 8 && used < TAIL_HEAP >> RN_PAGE_SHIFT;
     bool advise = big && !is_tail && backend_config.hugepages && was_clean && !hp->advised && HP_SIZE > os_page_size();
-    if (hp->committed >= last && !advise)
+    if ((hp->committed >= last && !advise) || (advise && hugetlb_try(hp)))
         return;
     uintptr_t start = hp->base + (advise ? 0 : (uintptr_t)hp->committed << RN_PAGE_SHIFT);
     if (plan->start == plan->end)
@@ -192,47 +233,23 @@ static void commit_note(const struct commit *plan) {
     }
 }
 
-static bool hugetlb_map(const struct commit *plan) {
-    unsigned shift = backend_config.hugetlb_mib == 1024 ? 30 : 21;
-    uintptr_t size = (uintptr_t)1 << shift;
-    uintptr_t start = round_up(plan->start, HP_SIZE);
-    if (plan->start != start || plan->end - plan->start < size || (start & (size - 1)) || ((plan->end - start) & (size - 1)))
-        return false;
-    if (os_map_hugetlb((void *)start, plan->end - start, shift) == 0)
-        return true;
-    if (!hugetlb_refused) {
-        struct line line = {.used = 0};
-        line_text(&line, "option \"hugetlb\": the system has no such pages to give; ordinary ones are used");
-        line_warn(&line);
-    }
-    hugetlb_refused = true;
-    return false;
-}
-
-/* Carries the plan out, without the lock. Only whole hugepages never used before may become explicit huge pages. */
-static int commit_do(const struct commit *plan, bool *hugetlb) {
-    size_t size = plan->end - plan->start;
-    *hugetlb = plan->huge && backend_config.hugetlb_mib && !hugetlb_refused && hugetlb_map(plan);
-    if (*hugetlb)
-        return 0;
-    int error = os_commit((void *)plan->start, size);
-    if (error)
-        return error;
-    if (plan->huge) {
+/* Carries the plan out, without the lock. */
+static int commit_do(const struct commit *plan) {
+    int error = os_commit((void *)plan->start, plan->end - plan->start);
+    if (!error && plan->huge) {
         uintptr_t start = round_up(plan->start, HP_SIZE);
         uintptr_t end = round_down(plan->end, HP_SIZE);
         if (end > start)
             (void)os_advise_huge((void *)start, end - start);
     }
-    return 0;
+    return error;
 }
 
 /* Makes what the plan says writable, and notes it. */
 static int plan_commit(const struct commit *plan) {
-    bool hugetlb = false;
     if (plan->start == plan->end)
         return 0;
-    int error = commit_do(plan, &hugetlb);
+    int error = commit_do(plan);
     if (error)
         return error;
     uintptr_t start = round_down(plan->start, HP_SIZE);
@@ -240,8 +257,6 @@ static int plan_commit(const struct commit *plan) {
     error = pagemap_ensure(start, round_up(plan->end, HP_SIZE) - start);
     if (!error)
         commit_note(plan);
-    for (uintptr_t at = plan->start; hugetlb && at < plan->end; at += HP_SIZE)
-        hp_of(at)->hugetlb = true;
     lock_drop(&backend_lock);
     return error;
 }

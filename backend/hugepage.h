@@ -85,8 +85,8 @@ void range_insert(struct hugepage *first, size_t length);
 struct hugepage *range_take(size_t length, size_t align);
 /* Takes exactly these hugepages, if all are free. The hugepage before `start` is in use. */
 bool range_take_at(uintptr_t start, size_t length);
-/* Takes up to `most` consecutive spare free hugepages; sets *length; NULL if none. */
-struct hugepage *range_take_dirty(size_t most, size_t *length);
+/* Takes up to `most` consecutive spare free hugepages, `whole`: each writable throughout; sets *length; NULL if none. */
+struct hugepage *range_take_dirty(size_t most, size_t *length, bool whole);
 
 /* Totals, under backend_lock for writing, relaxed for reading. */
 extern struct backend_totals {

@@ -147,18 +147,20 @@ bool range_take_at(uintptr_t start, size_t length) {
     return true;
 }
 
-struct hugepage *range_take_dirty(size_t most, size_t *length) {
+static bool is_wanted(const struct hugepage *hp, bool whole) {
+    return hp_is_spare(hp) && (!whole || hp->committed == HP_PAGES);
+}
+
+struct hugepage *range_take_dirty(size_t most, size_t *length, bool whole) {
     for (unsigned bin = BINS; bin-- > 0;) {
         struct hugepage *first = bins[0][bin];
-        if (!first)
-            continue;
-        size_t total = first->range_length;
         size_t from = 0;
-        while (from < total && !hp_is_spare(hp_at(first, from)))
+        while (first && from < first->range_length && !is_wanted(hp_at(first, from), whole))
             from++;
-        RN_ASSERT(from < total);
+        if (!first || from == first->range_length)
+            continue;
         size_t count = 0;
-        while (from + count < total && count < most && hp_is_spare(hp_at(first, from + count)))
+        while (from + count < first->range_length && count < most && is_wanted(hp_at(first, from + count), whole))
             count++;
         *length = count;
         return range_cut(first, first->base + (from << HP_SHIFT), count);

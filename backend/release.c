@@ -97,7 +97,7 @@ static size_t release_whole(size_t want) {
     while (released < want) {
         size_t length;
         lock_take(&backend_lock);
-        struct hugepage *first = range_take_dirty(min_size(CALL_HPS, (want - released + HP_SIZE - 1) >> HP_SHIFT), &length);
+        struct hugepage *first = range_take_dirty(min_size(CALL_HPS, (want - released + HP_SIZE - 1) >> HP_SHIFT), &length, false);
         lock_drop(&backend_lock);
         if (!first)
             break;
@@ -221,13 +221,9 @@ static size_t phase_pages(uint64_t now) {
     return free_pages - PHASE_FACTOR * used - phase_keep;
 }
 
-/* True when backend_release_step would have something to look at. Relaxed: a hint. */
+/* Relaxed: a hint. */
 static bool step_is_due(void) {
-    size_t used = total_get(&backend_totals.used_pages);
-    size_t free_pages = total_get(&backend_totals.dirty_free_pages);
-    return free_pages > backend_config.retain >> RN_PAGE_SHIFT &&
-           (used + free_pages > total_get(&backend_totals.peak_pages) + HP_PAGES ||
-            free_pages > PHASE_FACTOR * used + atomic_load_explicit(&phase_keep_pages, memory_order_relaxed) || slot_began != 0);
+    return total_get(&backend_totals.dirty_free_pages) > backend_config.retain >> RN_PAGE_SHIFT;
 }
 
 size_t backend_release_step(void) {

@@ -436,6 +436,8 @@ static size_t drain_own(void) {
 size_t pools_drain(bool all) {
     if (!pools)
         return 0;
+    if (rn_thread.area == &rn_new_area)
+        thread_register(); /* the drainer counts among the process's threads */
     if (!rn_mode.can_stop)
         return all ? drain_own() : 0;
     lock_take(&drain_lock);

@@ -43,7 +43,7 @@ struct area {
 /* The thread's state: all the static TLS the library has, but for lock_self. The assembly reads `area`. */
 struct thread {
     struct area *area;
-    bool kept; /* has a thread-exit hook */
+    bool registered; /* its own area, where the C library registered none */
 };
 extern RN_TLS struct thread rn_thread;
 

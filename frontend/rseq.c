@@ -59,7 +59,11 @@ static uint32_t ids_back_count, ids_used;
 /* Threads that were ever given an area, and the first of them: a process with one never needs a membarrier. */
 static _Atomic uint32_t threads_seen;
 
-bool process_has_threads(void) { return atomic_load_explicit(&threads_seen, memory_order_relaxed) > 1; }
+/* seq_cst: pairs with the fence in thread_register. Either the drainer sees the new thread, or that thread sees the pools stopped. */
+bool process_has_threads(void) {
+    atomic_thread_fence(memory_order_seq_cst);
+    return atomic_load_explicit(&threads_seen, memory_order_relaxed) > 1;
+}
 
 static char *thread_pointer(void) {
     char *pointer;
@@ -90,6 +94,7 @@ static int own_register(void) {
     own_area.cpu_id = RSEQ_UNREGISTERED;
     if (syscall(SYS_rseq, &own_area, AREA_SIZE, 0, SIGNATURE) != 0)
         error = -errno;
+    rn_thread.registered = error == 0;
     os_restore_signals(&signals);
     errno = saved;
     return error;
@@ -204,7 +209,8 @@ static void standin_register(void) {
 void thread_register(void) {
     int saved = errno;
     atomic_fetch_add_explicit(&threads_seen, 1, memory_order_relaxed);
-    rn_thread.area = &rn_no_area; /* whatever allocates meanwhile */
+    atomic_thread_fence(memory_order_seq_cst); /* pairs with process_has_threads */
+    rn_thread.area = &rn_no_area;              /* whatever allocates meanwhile */
     if (area_source == AREA_STANDIN) {
         standin_register();
     } else if (area_source == AREA_LIBC) {
@@ -213,7 +219,7 @@ void thread_register(void) {
 #endif
         if (has_libc_area())
             rn_thread.area = libc_area();
-    } else if (own_area.cpu_id > 0 || own_register() == 0 || own_area.rseq_cs) {
+    } else if (rn_thread.registered || own_register() == 0) {
         rn_thread.area = &own_area;
     }
     errno = saved;

@@ -1,0 +1,77 @@
+/* pool_locked.c: malloc and free without restartable sequences. Stands in for pool_ARCH.S, with the same names, where a tool must
+ * see every access: ThreadSanitizer does not see into assembly (make tsan). Every thread is one without an area, so that locked.c
+ * serves all; vfork and syscall then need no care, and are the C library's. */
+#include "frontend/alloc.h"
+#include "frontend/pool.h"
+#include "pagemap/pagemap.h"
+
+/* Threads get areas when they are registered; here that is undone at each entry. */
+static void leave_pools(void) {
+    if (library_is_ready())
+        rn_thread.area = &rn_no_area;
+}
+
+RN_EXPORT void *rnAlloc(size_t size) {
+    leave_pools();
+    return rn_alloc_slow(size, class_of(size));
+}
+
+RN_EXPORT void rnFree(void *block) {
+    leave_pools();
+    rn_free_slow(block, pagemap_tag(block));
+}
+
+RN_EXPORT void *_Znwm(size_t size);
+RN_EXPORT void *_Znwm(size_t size) {
+    leave_pools();
+    return rn_new_slow(size, class_of(size));
+}
+
+RN_EXPORT void *malloc(size_t size) __attribute__((alias("rnAlloc")));
+RN_EXPORT void free(void *block) __attribute__((alias("rnFree")));
+RN_EXPORT void *_Znam(size_t size) __attribute__((alias("_Znwm")));
+
+/* operator delete in all its forms: sizes and alignments are hints, the pagemap decides. */
+#define OPERATOR_DELETE(name)           \
+    RN_EXPORT void name(void *block);   \
+    RN_EXPORT void name(void *block) { rnFree(block); }
+
+OPERATOR_DELETE(_ZdlPv)
+OPERATOR_DELETE(_ZdaPv)
+OPERATOR_DELETE(_ZdlPvm)
+OPERATOR_DELETE(_ZdaPvm)
+OPERATOR_DELETE(_ZdlPvRKSt9nothrow_t)
+OPERATOR_DELETE(_ZdaPvRKSt9nothrow_t)
+OPERATOR_DELETE(_ZdlPvSt11align_val_t)
+OPERATOR_DELETE(_ZdaPvSt11align_val_t)
+OPERATOR_DELETE(_ZdlPvmSt11align_val_t)
+OPERATOR_DELETE(_ZdaPvmSt11align_val_t)
+OPERATOR_DELETE(_ZdlPvSt11align_val_tRKSt9nothrow_t)
+OPERATOR_DELETE(_ZdaPvSt11align_val_tRKSt9nothrow_t)
+
+void *rn_alloc_class(size_t size, unsigned class_index) {
+    leave_pools();
+    return rn_alloc_slow(size, class_index);
+}
+
+/* No thread has a pool, so nothing is done: as the assembly answers a thread that has none. */
+size_t rn_push_batch(unsigned class_index, void *const *objects, size_t count, struct area *area) {
+    (void)class_index, (void)objects, (void)count, (void)area;
+    return 0;
+}
+
+size_t rn_pop_batch(unsigned class_index, void **objects, size_t count, struct area *area) {
+    (void)class_index, (void)objects, (void)count, (void)area;
+    return 0;
+}
+
+int rn_set_end(unsigned class_index, uint32_t end, struct pool *pool, struct area *area) {
+    (void)class_index, (void)end, (void)pool, (void)area;
+    return 0;
+}
+
+int rn_move_bin(unsigned class_index, struct area *area, struct pool *pool, uint32_t old_base, uint32_t new_base,
+                uint32_t new_end) {
+    (void)class_index, (void)area, (void)pool, (void)old_base, (void)new_base, (void)new_end;
+    return 0;
+}

@@ -368,11 +368,12 @@ static size_t pool_empty(struct pool *pool) {
         struct bin_room *room = &pool->room[i];
         struct bin *bin = &pool->bins[i];
         uint32_t count = (get(&bin->current) - room->base) / SLOT;
+        /* Before the objects go: whoever gets one from the middle tier must not see it on top here (pool_top_is). */
+        atomic_store_explicit(&bin->current, room->base, memory_order_relaxed);
+        atomic_store_explicit(&bin->end, room->base, memory_order_relaxed);
         if (count)
             middle_put(i, slot_at(pool, room->base + SLOT), count);
         bytes += (size_t)count * size_classes[i].size;
-        atomic_store_explicit(&bin->current, room->base, memory_order_relaxed);
-        atomic_store_explicit(&bin->end, room->base, memory_order_relaxed);
         capacity_change(pool, room, 0, size_classes[i].size);
         room->overflowed = false;
     }

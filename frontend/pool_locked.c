@@ -27,7 +27,7 @@ RN_EXPORT void *_Znwm(size_t size) {
     return rn_new_slow(size, class_of(size));
 }
 
-RN_EXPORT void *malloc(size_t size) __attribute__((alias("rnAlloc")));
+RN_EXPORT void *malloc(size_t size) __attribute__((alias("rnAlloc"), malloc, alloc_size(1)));
 RN_EXPORT void free(void *block) __attribute__((alias("rnFree")));
 RN_EXPORT void *_Znam(size_t size) __attribute__((alias("_Znwm")));
 

@@ -44,6 +44,10 @@ bool backend_owns(const void *pointer);
  * system calls, outside backend_lock. `deep`: also parts of hugepages that are in use elsewhere. */
 size_t backend_release(size_t keep, bool deep);
 
+/* Gives free hugepages back with their address space, until at most `keep` bytes of free ones stay reserved: for processes at a
+ * limit of address space or data. Returns the bytes of address space given back. */
+size_t backend_retreat(size_t keep);
+
 /* One step of the gradual return that follows recent demand; cheap when nothing is due. Returns the bytes given back. */
 size_t backend_release_step(void);
 

@@ -83,6 +83,8 @@ struct hugepage *packer_dirtiest(void);
 void range_insert(struct hugepage *first, size_t length);
 /* Takes `length` hugepages, aligned to `align` hugepages, best fit, resident ones first; NULL if none fit. */
 struct hugepage *range_take(size_t length, size_t align);
+/* Takes some free range, the shortest first, of at most `most` hugepages; sets *length; NULL if there is none. */
+struct hugepage *range_take_any(size_t most, size_t *length);
 /* Takes exactly these hugepages, if all are free. The hugepage before `start` is in use. */
 bool range_take_at(uintptr_t start, size_t length);
 /* Takes up to `most` consecutive spare free hugepages, `whole`: each writable throughout; sets *length; NULL if none. */
@@ -90,6 +92,7 @@ struct hugepage *range_take_dirty(size_t most, size_t *length, bool whole);
 
 /* Totals, under backend_lock for writing, relaxed for reading. */
 extern struct backend_totals {
+    _Atomic size_t free_hugepages; /* members of ranges */
     _Atomic size_t reserved;
     _Atomic size_t committed;
     _Atomic size_t used_pages;       /* in use */

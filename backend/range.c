@@ -63,7 +63,15 @@ static void unmark_ends(struct hugepage *first) {
 static void range_put(struct hugepage *first, size_t length, uint32_t dirty) {
     mark_ends(first, length);
     first->range_dirty = dirty;
+    total_add(&backend_totals.free_hugepages, length);
     list_insert(first);
+}
+
+/* Takes the whole range off its list. */
+static void range_remove(struct hugepage *first) {
+    total_add(&backend_totals.free_hugepages, -(size_t)first->range_length);
+    list_remove(first);
+    unmark_ends(first);
 }
 
 void range_insert(struct hugepage *first, size_t length) {
@@ -73,15 +81,13 @@ void range_insert(struct hugepage *first, size_t length) {
     if (after && after->state == HP_FREE) {
         length += after->range_length;
         dirty += after->range_dirty;
-        list_remove(after);
-        unmark_ends(after);
+        range_remove(after);
     }
     if (before && before->state == HP_FREE) {
         struct hugepage *head = hp_of(first->base - ((uintptr_t)before->range_length << HP_SHIFT));
         length += head->range_length;
         dirty += head->range_dirty;
-        list_remove(head);
-        unmark_ends(head);
+        range_remove(head);
         first = head;
     }
     range_put(first, length, dirty);
@@ -94,8 +100,7 @@ static struct hugepage *range_cut(struct hugepage *first, uintptr_t from, size_t
     uint32_t dirty = first->range_dirty;
     size_t before = (from - first->base) >> HP_SHIFT;
     struct hugepage *middle = hp_of(from);
-    list_remove(first);
-    unmark_ends(first);
+    range_remove(first);
     uint32_t dirty_before = dirty ? count_dirty(first, before) : 0;
     uint32_t dirty_middle = dirty ? count_dirty(middle, length) : 0;
     if (before)
@@ -145,6 +150,18 @@ bool range_take_at(uintptr_t start, size_t length) {
         return false;
     range_cut(hp_of(start), start, length);
     return true;
+}
+
+struct hugepage *range_take_any(size_t most, size_t *length) {
+    for (unsigned bin = 0; bin < BINS; bin++)
+        for (unsigned set = 0; set < 2; set++) {
+            struct hugepage *first = bins[set][bin];
+            if (!first)
+                continue;
+            *length = min_size(most, first->range_length);
+            return range_cut(first, first->base, *length);
+        }
+    return NULL;
 }
 
 static bool is_wanted(const struct hugepage *hp, bool whole) {

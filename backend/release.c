@@ -18,6 +18,8 @@ enum {
     STEP_HPS = 4,                  /* and at least as many hugepages */
     CALL_HPS = 16,                 /* hugepages given back by one system call: 2 ms of it */
     RETRY_MS = 10000,              /* after a refusal (locked memory) */
+    LIMIT_SHARE = 16,              /* of RLIMIT_AS may stay reserved without use */
+    LIMIT_KEEP = 8 << 20,
     SLACK_SHARE = 8,               /* of the demand, for what fragmentation keeps from being used */
     REGRET_MS = 3000,
     PHASE_FACTOR = 3,              /* free pages for each used one at which a phase has ended */
@@ -203,6 +205,41 @@ size_t backend_release(size_t keep, bool deep) {
     return released;
 }
 
+/* Forgets hugepages that are about to be unmapped. Holds backend_lock. */
+static void forget(struct hugepage *first, size_t length) {
+    uintptr_t start = first->base;
+    for (size_t i = 0; i < length; i++) {
+        struct hugepage *hp = hp_of(start + (i << HP_SHIFT));
+        total_add(&backend_totals.dirty_free_pages, -(size_t)hp->dirty_pages);
+        total_add(&backend_totals.released, (size_t)hp->dirty_pages << RN_PAGE_SHIFT);
+        total_add(&backend_totals.committed, -((size_t)hp->committed << RN_PAGE_SHIFT));
+        *hp = (struct hugepage){.state = HP_NONE};
+    }
+    total_add(&backend_totals.reserved, -(length << HP_SHIFT));
+}
+
+size_t backend_retreat(size_t keep) {
+    size_t given = 0;
+    for (;;) {
+        struct hugepage *first = NULL;
+        uintptr_t start = 0;
+        size_t length = 0;
+        lock_take(&backend_lock);
+        size_t free_bytes = total_get(&backend_totals.free_hugepages) << HP_SHIFT;
+        if (free_bytes > keep)
+            first = range_take_any((free_bytes - keep + HP_SIZE - 1) >> HP_SHIFT, &length);
+        if (first) {
+            start = first->base;
+            forget(first, length);
+        }
+        lock_drop(&backend_lock);
+        if (!first)
+            return given;
+        os_unreserve((void *)start, length << HP_SHIFT);
+        given += length << HP_SHIFT;
+    }
+}
+
 /* The end of a phase: see the head of this file. Returns the pages to give back at once. */
 static size_t phase_pages(uint64_t now) {
     size_t used = total_get(&backend_totals.used_pages);
@@ -227,6 +264,8 @@ static bool step_is_due(void) {
 }
 
 size_t backend_release_step(void) {
+    if (RN_UNLIKELY(os_address_limit() != SIZE_MAX))
+        (void)backend_retreat(max_size(os_address_limit() / LIMIT_SHARE, LIMIT_KEEP));
     if (!backend_config.release || !step_is_due() || !lock_try(&backend_release_lock))
         return 0;
     uint64_t now = os_now_ms();

@@ -36,6 +36,8 @@ static void *large_or_null(size_t size, size_t alignment, bool *zeroed) {
     if (size > PTRDIFF_MAX)
         return no_memory();
     void *block = large_alloc(size, alignment, zeroed);
+    if (RN_UNLIKELY(!block) && trim_retreat(size))
+        block = large_alloc(size, alignment, zeroed);
     trim_step();
     return block ? block : no_memory();
 }
@@ -60,7 +62,9 @@ void *rn_alloc_slow(size_t size, unsigned class_index) {
         bool zeroed;
         return large_or_null(size, 1, &zeroed);
     }
-    void *object = pool_refill(size, class_index);
+    void *object = pool_refill(class_index);
+    if (RN_UNLIKELY(!object) && trim_retreat(size))
+        object = pool_refill(class_index);
     trim_step();
     return object ? object : no_memory();
 }

@@ -44,6 +44,8 @@ RN_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attributes
     if (!process_has_threads())
         stop_prepare();
     int error = real_pthread_create(thread, attributes, start, argument);
+    if (error == EAGAIN && trim_retreat(0)) /* perhaps our free memory is what its stack wants */
+        error = real_pthread_create(thread, attributes, start, argument);
     if (!error)
         helper_start();
     return error;

@@ -289,10 +289,9 @@ static void check_mark(struct pool *pool, unsigned class_index) {
 
 /* You are here because the bin was empty. Grows it if it overflowed before, or is smaller than a batch; fetches a batch; keeps
  * one object for the caller. Should the thread move meanwhile, the rest lands where it is then. */
-void *pool_refill(size_t size, unsigned class_index) {
+void *pool_refill(unsigned class_index) {
     struct pool *pool = current_pool();
     void *batch[BATCH_MOST];
-    (void)size;
     if (!pool)
         return locked_take(class_index);
     check_mark(pool, class_index);

@@ -123,7 +123,7 @@ void stop_prepare(void);
 
 /* pool.c */
 bool pools_init(void);
-void *pool_refill(size_t size, unsigned class_index);
+void *pool_refill(unsigned class_index);
 void pool_overflow(unsigned class_index, void *object);
 size_t pools_free_bytes(void);
 unsigned pools_count(void);
@@ -164,5 +164,7 @@ void helper_forget(void);
 /* trim.c: giving memory back. */
 size_t trim(size_t keep);
 void trim_step(void);
+/* Memory for `size` bytes was refused: gives everything free back to the system. True if another try may succeed. */
+bool trim_retreat(size_t size);
 
 #endif

@@ -11,6 +11,19 @@ size_t trim(size_t keep) {
     return backend_release(keep, true);
 }
 
+enum { RETREAT_MIN = 64 << 10 };
+
+bool trim_retreat(size_t size) {
+    struct rn_stats stats;
+    rnStats(&stats);
+    size_t cached = stats.pool_free + stats.transfer_free + stats.span_free + stats.page_free;
+    if (cached < RETREAT_MIN || size > stats.reserved)
+        return false;
+    (void)trim(0);
+    (void)backend_retreat(0);
+    return true;
+}
+
 /* From slow paths, after the work: pages that recent demand does not justify, and a word to the helper. */
 void trim_step(void) {
     (void)backend_release_step();

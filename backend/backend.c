@@ -261,13 +261,33 @@ static int plan_commit(const struct commit *plan) {
     return error;
 }
 
+/* Notes that pages which never became writable cannot be resident (I6). Called for a run in use. Holds the lock. */
+static void undirty(uintptr_t start, size_t pages) {
+    while (pages) {
+        struct hugepage *hp = hp_of(start);
+        unsigned first = (unsigned)((start - hp->base) >> RN_PAGE_SHIFT);
+        unsigned here = (unsigned)min_size(pages, HP_PAGES - first);
+        unsigned from = (unsigned)max_size(first, hp->committed);
+        if (from < first + here) {
+            hp->dirty_pages = (uint16_t)(hp->dirty_pages - bits_count(hp->dirty, from, first + here - from));
+            bits_clear(hp->dirty, from, first + here - from);
+        }
+        start += (uintptr_t)here << RN_PAGE_SHIFT;
+        pages -= here;
+    }
+}
+
 /* Makes the run usable; gives it back if the system refuses. Called without the lock. */
 static int run_commit(uintptr_t start, size_t pages, const struct commit *plan) {
     int error = plan_commit(plan);
     if (plan->donations && !donations_do(plan, error == 0))
         return -ENOMEM; /* and the run stays in use for ever: parts of it belong to somebody else now */
-    if (error)
+    if (error) {
+        lock_take(&backend_lock);
+        undirty(start, pages);
+        lock_drop(&backend_lock);
         backend_free(start, pages);
+    }
     return error;
 }
 

@@ -24,7 +24,7 @@ enum { NATURAL = 16 }; /* alignment of every block above 8 bytes */
 unsigned class_of(size_t size) {
     if (size <= CLASS_FINE_MAX)
         return rn_class_table[(size + 7) >> 3];
-    return size <= RN_MAX_SMALL ? rn_class_table[CLASS_COARSE_BASE + ((size + 127) >> 7)] : 0;
+    return size <= RN_MAX_SMALL ? rn_class_table[CLASS_COARSE_BASE + ((size + 63) >> 6)] : 0;
 }
 
 static void *no_memory(void) {
@@ -211,6 +211,16 @@ static unsigned aligned_class(size_t alignment, size_t size) {
     return class_index;
 }
 
+/* An object of the class; or, where the bin offers one that another class lent, one that is not aligned for certain, an exact one. */
+static void *alloc_aligned_class(size_t alignment, size_t size, unsigned class_index) {
+    void *block = rn_alloc_class(size, class_index);
+    if (RN_LIKELY(((uintptr_t)block & (alignment - 1)) == 0))
+        return block;
+    rnFree(block);
+    block = middle_take_exact(class_index);
+    return block ? block : no_memory();
+}
+
 /* `alignment` is a power of two. */
 void *alloc_aligned(size_t alignment, size_t size) {
     if (size > PTRDIFF_MAX || alignment > PTRDIFF_MAX)
@@ -220,7 +230,7 @@ void *alloc_aligned(size_t alignment, size_t size) {
     (void)get_ready();
     unsigned class_index = aligned_class(alignment, size);
     if (class_index)
-        return rn_alloc_class(size, class_index);
+        return alloc_aligned_class(alignment, size, class_index);
     bool zeroed;
     return large_or_null(size, alignment, &zeroed);
 }

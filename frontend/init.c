@@ -30,9 +30,9 @@ static void class_table_fill(void) {
         class_index += size > size_classes[class_index].size;
         class_table[(size + 7) >> 3] = (uint8_t)class_index;
     }
-    for (size_t size = CLASS_FINE_MAX + 128; size <= RN_MAX_SMALL; size += 128) {
+    for (size_t size = CLASS_FINE_MAX + 64; size <= RN_MAX_SMALL; size += 64) {
         class_index += size > size_classes[class_index].size;
-        class_table[CLASS_COARSE_BASE + ((size + 127) >> 7)] = (uint8_t)class_index;
+        class_table[CLASS_COARSE_BASE + ((size + 63) >> 6)] = (uint8_t)class_index;
     }
     rn_class_table = class_table;
 }

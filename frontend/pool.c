@@ -15,8 +15,10 @@ enum {
     POOL_LIMITED = 512 << 10, /* the same under RLIMIT_AS */
     POOL_STEP = 256 << 10,    /* committed at a time */
     CAPACITY_MOST = 8191,     /* objects in a bin */
+    SMALL_OBJECT = 1024,      /* above: what an object costs its user dwarfs a refill, so a bin holds */
+    BIN_BYTES = 32 << 10,     /* no more than this, or one object */
     BATCH_MOST = 256,         /* objects moved at once */
-    FIRST_BYTES = 64 << 10,   /* a bin's first capacity is at most this many bytes */
+    FIRST_BYTES = 32 << 10,   /* a bin's first capacity is at most this many bytes */
     BUDGET_SHARE = 8,         /* a pool may hold this part of the heap, if that is more than the option says */
     LOOKS_MOST = 16,          /* bins looked at for capacity in one attempt */
     BORROW_FACTOR = 4,        /* and this many times its budget while others hold less than theirs */
@@ -176,6 +178,11 @@ static uint32_t first_capacity(unsigned class_index) {
     return (uint32_t)max_size(min_size(FIRST_BYTES / size_classes[class_index].size, FIRST_WORDS - 1), 1);
 }
 
+static uint32_t most_capacity(unsigned class_index) {
+    size_t size = size_classes[class_index].size;
+    return size <= SMALL_OBJECT ? CAPACITY_MOST : (uint32_t)max_size(BIN_BYTES / size, 1);
+}
+
 static size_t pool_budget(void) {
     size_t budget = option_get(OPT_POOL_KIB) << 10;
     return min_size(max_size(budget, backend_in_use() / BUDGET_SHARE), BUDGET_MOST);
@@ -249,7 +256,7 @@ static bool bin_grow(struct pool *pool, unsigned class_index) {
     size_t size = size_classes[class_index].size;
     uint32_t capacity = room->capacity ? room->capacity * 2 + 1 : first_capacity(class_index);
     bool grown = false;
-    capacity = capacity > CAPACITY_MOST ? CAPACITY_MOST : capacity;
+    capacity = (uint32_t)min_size(capacity, most_capacity(class_index));
     if (capacity > room->capacity && (budget_find(pool, class_index, (capacity - room->capacity) * size) || !room->capacity)) {
         size_t words = FIRST_WORDS;
         while (words < (size_t)capacity + 1)

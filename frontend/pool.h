@@ -90,9 +90,9 @@ extern struct area rn_new_area;
 extern struct area rn_no_area;
 
 enum {
-    CLASS_FINE_MAX = 1024,   /* steps of 8 up to here, of 128 above */
-    CLASS_COARSE_BASE = 120, /* table index = 120 + (size + 127) / 128 above */
-    CLASS_TABLE_SIZE = CLASS_COARSE_BASE + RN_MAX_SMALL / 128 + 1,
+    CLASS_FINE_MAX = 1024,   /* steps of 8 up to here, of 64 above */
+    CLASS_COARSE_BASE = 112, /* table index = 112 + (size + 63) / 64 above */
+    CLASS_TABLE_SIZE = CLASS_COARSE_BASE + RN_MAX_SMALL / 64 + 1,
 };
 
 /* The assembly. All return what they did, having done it wholly or not at all; 0 when the thread has no pool now. */

@@ -12,7 +12,7 @@
 	.text
 
 /* malloc(size in rdi):
- *   class = class_table[size <= 1024 ? (size + 7) >> 3 : 120 + ((size + 127) >> 7)]
+ *   class = class_table[size <= 1024 ? (size + 7) >> 3 : 112 + ((size + 63) >> 6)]
  *   restart: area->rseq_cs = &pop_cs
  *   start:   if area->cpu_id < 0: slow
  *            pool = pool_of[area->id]
@@ -50,9 +50,9 @@
 .Lcoarse\@:
 	cmp	$262144, %rdi
 	ja	.Llarge\@
-	lea	127(%rdi), %ecx
-	shr	$7, %ecx
-	add	$120, %ecx
+	lea	63(%rdi), %ecx
+	shr	$6, %ecx
+	add	$112, %ecx
 	jmp	.Lindex\@
 .Llarge\@:
 	xor	%ecx, %ecx

@@ -7,6 +7,11 @@
 #include "middle/span.h"
 #include "pagemap/pagemap.h"
 
+enum {
+    LENDERS = 2,         /* classes above that may lend */
+    SMALL_OBJECT = 1024, /* up to here classes do not borrow: rounding would cost more */
+};
+
 struct central {
     struct lock lock;
     uint32_t occupied; /* bit i: lists[i] is not empty */
@@ -61,11 +66,38 @@ static size_t take_listed(struct central *central, void **objects, size_t count)
     return taken;
 }
 
+/* Whether spans of class `other` may lend objects to `class_index`: the next larger ones, where objects are worth the look. */
+static bool may_lend(unsigned class_index, unsigned other) {
+    return size_classes[class_index].size > SMALL_OBJECT && other > class_index && other <= class_index + LENDERS &&
+           other < RN_CLASSES;
+}
+
+/* Free objects of somewhat larger classes, before a new span is made: what one class has too much and another too little of
+ * would else be held twice. The pagemap knows an object's own class, to which it is freed. */
+static size_t borrow(unsigned class_index, void **objects, size_t count) {
+    size_t taken = 0;
+    for (unsigned other = class_index + 1; taken == 0 && may_lend(class_index, other); other++) {
+        struct central *lender = &centrals[other];
+        if (atomic_load_explicit(&lender->free_objects, memory_order_relaxed) == 0)
+            continue;
+        lock_take(&lender->lock);
+        taken = take_listed(lender, objects, count);
+        lock_drop(&lender->lock);
+    }
+    return taken;
+}
+
 size_t central_take(unsigned class_index, void **objects, size_t count) {
     struct central *central = &centrals[class_index];
     lock_take(&central->lock);
     size_t taken = take_listed(central, objects, count);
     lock_drop(&central->lock);
+    return taken ? taken : borrow(class_index, objects, count);
+}
+
+size_t central_make(unsigned class_index, void **objects, size_t count) {
+    struct central *central = &centrals[class_index];
+    size_t taken = 0;
     while (taken < count) {
         struct span *span = span_create(class_index);
         if (!span)
@@ -109,17 +141,15 @@ static struct span *put_one(struct central *central, struct span *span, void *ob
 
 enum { PUT_MOST = 64 };
 
-/* All spans are looked up, and their lines asked for, before the lock is taken. */
+/* Objects of one class. All spans are looked up, and their lines asked for, before the lock is taken. */
 static void put_some(unsigned class_index, void **objects, size_t count) {
     struct central *central = &centrals[class_index];
     struct span *spans[PUT_MOST];
+    struct span *empty = NULL;
     for (size_t i = 0; i < count; i++) {
-        if (RN_UNLIKELY(pagemap_tag(objects[i]) != class_index))
-            span_misuse(class_index, objects[i], "double free");
         spans[i] = pagemap_handle(objects[i]);
         __builtin_prefetch(spans[i], 1);
     }
-    struct span *empty = NULL;
     lock_take(&central->lock);
     for (size_t i = 0; i < count; i++) {
         struct span *span = put_one(central, spans[i], objects[i]);
@@ -137,8 +167,20 @@ static void put_some(unsigned class_index, void **objects, size_t count) {
 }
 
 void central_put(unsigned class_index, void **objects, size_t count) {
-    for (size_t done = 0; done < count; done += PUT_MOST)
-        put_some(class_index, objects + done, min_size(PUT_MOST, count - done));
+    size_t done = 0;
+    while (done < count) {
+        size_t here = 0;
+        while (here < PUT_MOST && done + here < count && pagemap_tag(objects[done + here]) == class_index)
+            here++;
+        put_some(class_index, objects + done, here);
+        done += here;
+        if (here == PUT_MOST || done == count)
+            continue;
+        unsigned other = pagemap_tag(objects[done]);
+        if (!may_lend(class_index, other))
+            span_misuse(class_index, objects[done], "double free");
+        put_some(other, objects + done++, 1);
+    }
 }
 
 size_t central_free_bytes(void) {

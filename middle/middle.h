@@ -22,8 +22,12 @@ struct size_class {
 };
 extern const struct size_class size_classes[RN_CLASSES];
 
-/* Takes up to `count` objects of the class into `objects`; returns how many: 0 only when memory is short. */
+/* Takes up to `count` objects of the class, or of one up to an eighth larger, into `objects`; returns how many: 0 only when memory
+ * is short. */
 size_t middle_take(unsigned class_index, void **objects, size_t count);
+
+/* One object of the very class, for its alignment; NULL when memory is short. */
+void *middle_take_exact(unsigned class_index);
 
 /* Gives back `count` objects of one class. Ends the process if one is not the start of an object, or is free already. */
 void middle_put(unsigned class_index, void **objects, size_t count);

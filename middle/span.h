@@ -43,7 +43,10 @@ size_t span_take(struct span *span, void **objects, size_t count);
 /* The object's index if `object` starts one in the span, else -1. */
 int span_index(const struct span *span, const void *object);
 
+/* Objects from listed spans, of the class or of one that lends; 0 if there are none. */
 size_t central_take(unsigned class_index, void **objects, size_t count);
+/* Objects of the very class, from new spans. */
+size_t central_make(unsigned class_index, void **objects, size_t count);
 void central_put(unsigned class_index, void **objects, size_t count);
 size_t central_free_bytes(void);
 void central_check(void);

@@ -14,6 +14,8 @@ enum {
     TRANSFER_MIN_BYTES = 1 << 20, /* all caches together may hold this much in the smallest heap */
     TRANSFER_SHARE = 4,           /* or this part of the heap */
     FIRST_BATCHES = 2,            /* capacity of a cache at first */
+    SMALL_OBJECT = 1024,          /* above: a cache holds no more than this: the spans' order matters more */
+    CACHE_BYTES = 64 << 10,
 };
 
 struct transfer {
@@ -37,7 +39,7 @@ static bool may_hold(size_t bytes) {
 
 /* Doubles the cache, if there is reason and memory. Holds the lock. */
 static void transfer_grow(struct transfer *transfer, unsigned class_index) {
-    if (transfer->capacity && !transfer->starved)
+    if (transfer->capacity && (!transfer->starved || size_classes[class_index].size > SMALL_OBJECT))
         return;
     size_t slots = transfer->capacity ? (size_t)transfer->capacity * 2 : 1;
     while (slots < (size_t)size_classes[class_index].batch * FIRST_BATCHES)
@@ -70,7 +72,13 @@ size_t middle_take(unsigned class_index, void **objects, size_t count) {
             return taken;
         }
     }
-    return central_take(class_index, objects, count);
+    size_t taken = central_take(class_index, objects, count);
+    return taken ? taken : central_make(class_index, objects, count);
+}
+
+void *middle_take_exact(unsigned class_index) {
+    void *object;
+    return central_make(class_index, &object, 1) ? object : NULL;
 }
 
 void middle_put(unsigned class_index, void **objects, size_t count) {

@@ -1,0 +1,210 @@
+/* options.c: the command line. Everything that is said about an option stands in one row of one table. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "rnbench.h"
+
+enum kind { KIND_FLAG, KIND_COUNT, KIND_BYTES, KIND_CHOICE, KIND_SIZES, KIND_TEXT };
+
+struct row {
+    const char *name;
+    const char *value; /* what the help calls it; for a choice, the words themselves; NULL for a flag */
+    enum kind kind;
+    unsigned takes; /* TAKES_... that a workload must have, 0: every workload */
+    size_t offset;  /* in struct options */
+    uint64_t min, max;
+    const char *help;
+};
+
+#define FIELD(name) offsetof(struct options, name)
+#define GIB ((uint64_t)1 << 30)
+
+static const struct row rows[] = {
+    {"workload", "NAME", KIND_TEXT, 0, FIELD(workload), 0, 0, "what to run (default slots; see --list)"},
+    {"list", NULL, KIND_FLAG, 0, FIELD(list), 0, 1, "list the workloads"},
+    {"threads", "N", KIND_COUNT, 0, FIELD(threads), 1, 10000, "number of threads"},
+    {"slots", "S", KIND_COUNT, TAKES_SLOTS, FIELD(slots), 1, 1000000000, "slots per thread (and per size)"},
+    {"iters", "I", KIND_COUNT, TAKES_ITERS, FIELD(iters), 1, (uint64_t)1 << 60, "iterations per thread"},
+    {"mode", "mixed|alloc", KIND_CHOICE, TAKES_MODE, FIELD(mode), 0, 0,
+     "mixed: allocate and free; alloc: free at the end"},
+    {"sizes", "A,B,...", KIND_SIZES, TAKES_SIZES, FIELD(sizes), 1, 16 * GIB, "block sizes in bytes"},
+    {"min-size", "BYTES", KIND_BYTES, TAKES_RANGE, FIELD(min_size), 1, 16 * GIB, "smallest block"},
+    {"max-size", "BYTES", KIND_BYTES, TAKES_RANGE, FIELD(max_size), 1, 16 * GIB, "largest block"},
+    {"distribution", "uniform|log", KIND_CHOICE, TAKES_DISTRIBUTION, FIELD(distribution), 0, 0, "how sizes are spread"},
+    {"objects", "N", KIND_COUNT, TAKES_OBJECTS, FIELD(objects), 1, 1000000000, "blocks that a thread holds"},
+    {"rounds", "R", KIND_COUNT, TAKES_ROUNDS, FIELD(rounds), 1, (uint64_t)1 << 40, "times that it happens"},
+    {"live", "BYTES", KIND_BYTES, TAKES_LIVE, FIELD(live), 1 << 20, (uint64_t)1 << 42,
+     "bytes that the threads hold together"},
+    {"sleep", "SECONDS", KIND_COUNT, TAKES_SLEEP, FIELD(sleep), 0, 86400, "wait before resident memory is read"},
+    {"empty", NULL, KIND_FLAG, TAKES_EMPTY, FIELD(empty), 0, 1, "the same threads, but they allocate nothing"},
+    {"touch", NULL, KIND_FLAG, TAKES_TOUCH, FIELD(touch), 0, 1, "write every byte of each block"},
+    {"allocator", "malloc|rnalloc", KIND_CHOICE, 0, FIELD(allocator), 0, 0,
+     "malloc: whatever is loaded; rnalloc: rnAlloc and rnFree"},
+    {"library", "PATH", KIND_TEXT, 0, FIELD(library), 0, 0, "librnalloc.so for rnalloc (default: beside rnbench)"},
+    {"seed", "K", KIND_COUNT, 0, FIELD(seed), 0, UINT64_MAX, "start of the random numbers (default 1)"},
+    {"json", NULL, KIND_FLAG, 0, FIELD(json), 0, 1, "one JSON object instead of text"},
+    {"help", NULL, KIND_FLAG, 0, FIELD(help), 0, 1, "this text"},
+};
+
+enum { ROWS = sizeof rows / sizeof *rows };
+
+static uint64_t *number_at(struct options *options, size_t offset) {
+    return (uint64_t *)(void *)((char *)options + offset);
+}
+
+/* Reads digits with an optional K, M or G (powers of 1024) up to `end`'s character. False: not a number, or too big for
+ * one. */
+static bool read_number(const char *text, char **end, uint64_t *value) {
+    if (*text < '0' || *text > '9') /* strtoull would take a sign, and turn -1 into the largest number */
+        return false;
+    errno = 0;
+    uint64_t number = strtoull(text, end, 10);
+    static const char suffixes[] = "KMG";
+    const char *suffix = **end ? strchr(suffixes, **end) : NULL;
+    unsigned shift = 0;
+    if (suffix) {
+        shift = 10 * (unsigned)(suffix - suffixes + 1);
+        ++*end;
+    }
+    *value = number << shift;
+    return errno == 0 && *value >> shift == number;
+}
+
+static uint64_t parse_number(const struct row *row, const char *text) {
+    char *end;
+    uint64_t value;
+    if (!read_number(text, &end, &value) || *end)
+        fail("--%s: \"%s\" is not a number", row->name, text);
+    if (value < row->min || value > row->max)
+        fail("--%s: %s is not in %llu..%llu", row->name, text, (unsigned long long)row->min,
+             (unsigned long long)row->max);
+    return value;
+}
+
+static void parse_sizes(struct options *options, const struct row *row, const char *text) {
+    options->size_count = 0;
+    for (const char *rest = text;; rest++) {
+        char *end;
+        uint64_t value;
+        if (!read_number(rest, &end, &value) || (*end && *end != ','))
+            fail("--%s: \"%s\" is not a list of sizes such as 16,64,128,256", row->name, text);
+        if (value < row->min || value > row->max)
+            fail("--%s: a size in \"%s\" is not in %llu..%llu", row->name, text, (unsigned long long)row->min,
+                 (unsigned long long)row->max);
+        if (options->size_count == MAX_SIZES)
+            fail("--%s: more than %d sizes", row->name, MAX_SIZES);
+        options->sizes[options->size_count++] = value;
+        rest = end;
+        if (!*rest)
+            return;
+    }
+}
+
+/* The position of `text` among the words of "a|b|c". */
+static uint64_t parse_choice(const struct row *row, const char *text) {
+    size_t length = strlen(text);
+    uint64_t position = 0;
+    for (const char *word = row->value;; position++) {
+        const char *bar = strchrnul(word, '|');
+        if ((size_t)(bar - word) == length && memcmp(word, text, length) == 0)
+            return position;
+        if (!*bar)
+            fail("--%s: \"%s\" is none of %s", row->name, text, row->value);
+        word = bar + 1;
+    }
+}
+
+static void parse_value(struct options *options, const struct row *row, const char *text) {
+    switch (row->kind) {
+    case KIND_FLAG:
+        *number_at(options, row->offset) = 1;
+        break;
+    case KIND_COUNT:
+    case KIND_BYTES:
+        *number_at(options, row->offset) = parse_number(row, text);
+        break;
+    case KIND_CHOICE:
+        *number_at(options, row->offset) = parse_choice(row, text);
+        break;
+    case KIND_SIZES:
+        parse_sizes(options, row, text);
+        break;
+    case KIND_TEXT:
+        if (!*text)
+            fail("--%s: empty", row->name);
+        memcpy((char *)options + row->offset, &text, sizeof text);
+        break;
+    }
+}
+
+/* Finds the row of argv[*index] and its value, in the form --name=value or --name value; moves *index past the value.
+ */
+static const struct row *next_option(int argc, char **argv, int *index, const char **value) {
+    const char *word = argv[*index];
+    if (strncmp(word, "--", 2) != 0)
+        fail("\"%s\" is not an option (see --help)", word);
+    const char *name = word + 2;
+    const char *equals = strchrnul(name, '=');
+    for (const struct row *row = rows; row < rows + ROWS; row++) {
+        if (strlen(row->name) != (size_t)(equals - name) || strncmp(row->name, name, (size_t)(equals - name)) != 0)
+            continue;
+        if (!row->value) {
+            if (*equals)
+                fail("--%s takes no value", row->name);
+            *value = NULL;
+        } else if (*equals) {
+            *value = equals + 1;
+        } else {
+            if (*index + 1 >= argc)
+                fail("--%s needs a value: %s", row->name, row->value);
+            *value = argv[++*index];
+        }
+        return row;
+    }
+    fail("unknown option \"%.*s\" (see --help)", (int)(equals - word), word);
+}
+
+void options_parse(struct options *options, int argc, char **argv) {
+    const char *name = workloads[0]->name;
+    const char *value;
+
+    /* The workload decides on the defaults, so it is looked for before anything is filled in. */
+    for (int i = 1; i < argc; i++)
+        if (next_option(argc, argv, &i, &value)->offset == FIELD(workload))
+            name = value;
+    const struct workload *workload = workload_find(name);
+    if (!workload)
+        fail("unknown workload \"%s\" (see --list)", name);
+    *options = workload->defaults;
+    options->workload = workload->name;
+    options->seed = 1;
+
+    for (int i = 1; i < argc; i++) {
+        const struct row *row = next_option(argc, argv, &i, &value);
+        if (row->takes && !(workload->takes & row->takes))
+            fail("--%s: the workload %s does not take it", row->name, workload->name);
+        if (row->offset != FIELD(workload))
+            parse_value(options, row, value);
+    }
+    if (options->min_size > options->max_size)
+        fail("--min-size: %llu is above --max-size %llu", (unsigned long long)options->min_size,
+             (unsigned long long)options->max_size);
+    if (options->library && options->allocator != ALLOCATOR_RNALLOC)
+        fail("--library is for --allocator rnalloc (use LD_PRELOAD to change malloc)");
+}
+
+void options_help(void) {
+    printf(
+        "rnbench: a benchmark of memory allocators\n\n"
+        "usage: rnbench --threads N --slots S --iters I [options]\n"
+        "       rnbench --workload NAME [options]\n\n"
+        "Numbers may end in K, M or G (powers of 1024).\n\n");
+    for (const struct row *row = rows; row < rows + ROWS; row++) {
+        char left[64];
+        snprintf(left, sizeof left, "--%s%s%s", row->name, row->value ? " " : "", row->value ? row->value : "");
+        printf("  %-28s %s\n", left, row->help);
+    }
+    printf("\nExit status: 0, or 2 with one line on stderr.\n");
+}

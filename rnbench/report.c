@@ -1,0 +1,134 @@
+/* report.c: the outcome of a run, for people or for programs. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "rnbench.h"
+
+void report_result(struct bench *bench, const char *name, double value) {
+    if (bench->result_count == MAX_RESULTS)
+        fail("the workload %s has more than %d results", bench->workload->name, MAX_RESULTS);
+    bench->results[bench->result_count++] = (struct result){name, value};
+}
+
+void report_list(void) {
+    for (const struct workload *const *entry = workloads; *entry; entry++)
+        printf("%-10s %s\n           source: %s\n", (*entry)->name, (*entry)->sentence, (*entry)->source);
+}
+
+static double milliseconds(uint64_t ns) { return (double)ns / 1e6; }
+
+static unsigned long long sum(const struct bench *bench, size_t offset) { return team_sum(bench, offset); }
+
+#define SUM(bench, field) sum(bench, offsetof(struct bench_thread, field))
+
+static void print_text(const struct bench *bench) {
+    const struct options *options = &bench->options;
+    printf("workload %s, allocator %s from %s", bench->workload->name, bench->allocator.name, bench->allocator.object);
+    if (*bench->allocator.mode)
+        printf(" (%s)", bench->allocator.mode);
+    printf("\n");
+    for (unsigned i = 0; i < options->threads; i++)
+        printf("thread %-4u %12.3f ms\n", i, milliseconds(bench->threads[i].end_ns - bench->threads[i].start_ns));
+    printf("total       %12.3f ms\n", milliseconds(bench->total_ns));
+    printf("%llu operations, %llu allocations, %llu frees\n", SUM(bench, ops), SUM(bench, allocs), SUM(bench, frees));
+    printf("peak resident memory %.1f MiB; %llu minor and %llu major page faults\n",
+           (double)peak_resident_bytes() / (1 << 20), (unsigned long long)bench->usage.minor_faults,
+           (unsigned long long)bench->usage.major_faults);
+    for (unsigned i = 0; i < bench->result_count; i++)
+        printf("%s %.10g\n", bench->results[i].name, bench->results[i].value);
+}
+
+static void json_string(const char *text) {
+    putchar('"');
+    for (; *text; text++) {
+        unsigned char c = (unsigned char)*text;
+        if (c < 0x20)
+            printf("\\u%04x", c);
+        else if (c == '"' || c == '\\')
+            printf("\\%c", c);
+        else
+            putchar(c);
+    }
+    putchar('"');
+}
+
+static void json_text(const char *name, const char *value) {
+    printf("\"%s\": ", name);
+    json_string(value);
+    printf(", ");
+}
+
+static void json_number(const char *name, unsigned long long value) { printf("\"%s\": %llu, ", name, value); }
+
+/* Only what the workload takes, so that a reader is not told of a setting without effect. */
+static void json_options(const struct bench *bench) {
+    const struct options *o = &bench->options;
+    unsigned takes = bench->workload->takes;
+    const struct {
+        unsigned bit;
+        const char *name;
+        uint64_t value;
+    } settings[] = {
+        {TAKES_SLOTS, "slots", o->slots},       {TAKES_ITERS, "iters", o->iters},
+        {TAKES_ROUNDS, "rounds", o->rounds},    {TAKES_OBJECTS, "objects", o->objects},
+        {TAKES_RANGE, "min_size", o->min_size}, {TAKES_RANGE, "max_size", o->max_size},
+        {TAKES_LIVE, "live", o->live},          {TAKES_SLEEP, "sleep", o->sleep},
+        {TAKES_EMPTY, "empty", o->empty},       {TAKES_TOUCH, "touch", o->touch},
+    };
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
+        if (takes & settings[i].bit)
+            json_number(settings[i].name, settings[i].value);
+    if (takes & TAKES_MODE)
+        json_text("mode", o->mode == MODE_ALLOC ? "alloc" : "mixed");
+    if (takes & TAKES_DISTRIBUTION)
+        json_text("distribution", o->distribution == DISTRIBUTION_LOG ? "log" : "uniform");
+    if (takes & TAKES_SIZES) {
+        printf("\"sizes\": [");
+        for (unsigned i = 0; i < o->size_count; i++)
+            printf("%s%llu", i ? ", " : "", (unsigned long long)o->sizes[i]);
+        printf("], ");
+    }
+    json_number("threads", o->threads);
+    printf("\"seed\": %llu", (unsigned long long)o->seed);
+}
+
+static void print_json(const struct bench *bench) {
+    const char *preload = getenv("LD_PRELOAD");
+    printf("{");
+    json_text("workload", bench->workload->name);
+    json_text("allocator", bench->allocator.name);
+    json_text("allocator_object", bench->allocator.object);
+    json_text("rnalloc_mode", bench->allocator.mode);
+    json_text("preload", preload ? preload : "");
+    printf("\"options\": {");
+    json_options(bench);
+    printf("}, ");
+    json_number("total_ns", bench->total_ns);
+    printf("\"thread_ns\": [");
+    for (unsigned i = 0; i < bench->options.threads; i++)
+        printf("%s%llu", i ? ", " : "", (unsigned long long)(bench->threads[i].end_ns - bench->threads[i].start_ns));
+    printf("], ");
+    json_number("ops", SUM(bench, ops));
+    json_number("allocs", SUM(bench, allocs));
+    json_number("frees", SUM(bench, frees));
+    json_number("peak_rss_bytes", peak_resident_bytes());
+    json_number("rss_bytes", resident_bytes());
+    json_number("minor_faults", bench->usage.minor_faults);
+    json_number("major_faults", bench->usage.major_faults);
+    json_number("user_ns", bench->usage.user_ns);
+    json_number("system_ns", bench->usage.system_ns);
+    json_number("voluntary_switches", bench->usage.waits);
+    json_number("involuntary_switches", bench->usage.preemptions);
+    printf("\"results\": {");
+    for (unsigned i = 0; i < bench->result_count; i++)
+        printf("%s\"%s\": %.15g", i ? ", " : "", bench->results[i].name, bench->results[i].value);
+    printf("}}\n");
+}
+
+void report_print(const struct bench *bench) {
+    if (bench->options.json)
+        print_json(bench);
+    else
+        print_text(bench);
+}

@@ -1,0 +1,184 @@
+/* rnbench.h: the benchmark's vocabulary.
+ *
+ *     main        parses, loads the allocator, runs one workload, prints
+ *     options     the command line: one table, from which the help is made
+ *     allocator   which functions are called, and the proof of whose they are
+ *     workloads   the table of workloads; each is a file workload_NAME.c that exports one struct workload
+ *     team        threads that start together, are timed, and hold what they have while the process is measured
+ *     sizes       random sizes after a distribution
+ *     measure     clock, resident memory, faults
+ *     report      the outcome as text or JSON
+ *
+ * The benchmark's own tables come from mmap, never from the allocator under test.
+ */
+#ifndef RNBENCH_H
+#define RNBENCH_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { MAX_SIZES = 64, MAX_RESULTS = 16 };
+
+enum mode { MODE_MIXED, MODE_ALLOC };
+enum distribution { DISTRIBUTION_UNIFORM, DISTRIBUTION_LOG };
+enum allocator_kind { ALLOCATOR_MALLOC, ALLOCATOR_RNALLOC };
+
+/* One bit per option that only some workloads take; struct workload.takes is made of these. */
+enum {
+    TAKES_SLOTS = 1 << 0,
+    TAKES_ITERS = 1 << 1,
+    TAKES_MODE = 1 << 2,
+    TAKES_SIZES = 1 << 3,
+    TAKES_TOUCH = 1 << 4,
+    TAKES_ROUNDS = 1 << 5,
+    TAKES_OBJECTS = 1 << 6,
+    TAKES_RANGE = 1 << 7,
+    TAKES_DISTRIBUTION = 1 << 8,
+    TAKES_LIVE = 1 << 9,
+    TAKES_SLEEP = 1 << 10,
+    TAKES_EMPTY = 1 << 11,
+};
+
+/* What the command line said. All numbers are 64 bits wide, so that one table can fill them. */
+struct options {
+    uint64_t threads;
+    uint64_t slots;
+    uint64_t iters;
+    uint64_t rounds;
+    uint64_t objects;
+    uint64_t min_size, max_size; /* bytes, both inclusive */
+    uint64_t live;               /* bytes */
+    uint64_t sleep;              /* seconds */
+    uint64_t seed;
+    uint64_t mode;                           /* enum mode */
+    uint64_t distribution;                   /* enum distribution */
+    uint64_t allocator;                      /* enum allocator_kind */
+    uint64_t touch, empty, json, list, help; /* flags */
+    uint64_t sizes[MAX_SIZES];
+    uint64_t size_count;
+    const char *workload; /* name */
+    const char *library;  /* path of librnalloc.so, or NULL */
+};
+
+struct allocator {
+    const char *name; /* "malloc" or "rnalloc" */
+    void *(*alloc)(size_t size);
+    void (*release)(void *block);
+    char object[PATH_MAX]; /* the file that holds the code of `alloc`: the proof of which allocator is measured */
+    const char *mode;      /* what rnMode() says where it is rnAlloc, else "" */
+};
+
+struct bench;
+struct picker;
+
+/* One thread of a team; only its own thread writes it while the team runs. Two cache lines, because CPUs prefetch in
+ * pairs. */
+struct bench_thread {
+    struct bench *bench;
+    unsigned index;
+    uint64_t random;           /* state for random_next */
+    uint64_t start_ns, end_ns; /* around the body */
+    uint64_t ops;              /* steps of the workload */
+    uint64_t allocs, frees;    /* calls in the body; what `finish` frees is not counted */
+    double best;               /* for the workload's own use, as are the next three */
+    uint64_t peak_bytes, table_bytes;
+    void *table;
+} __attribute__((aligned(128)));
+
+/* What the kernel counted for the whole process. */
+struct usage {
+    uint64_t minor_faults, major_faults;
+    uint64_t user_ns, system_ns;
+    uint64_t waits, preemptions; /* voluntary and involuntary context switches */
+};
+
+struct result {
+    const char *name; /* says the unit: ..._bytes, ns_per_..., ..._ratio */
+    double value;
+};
+
+/* One run of one workload. */
+struct bench {
+    struct options options;
+    struct allocator allocator;
+    const struct workload *workload;
+    const struct picker *sizes; /* for workloads that take a range */
+    struct bench_thread *threads;
+    uint64_t total_ns;  /* from the first thread's start to the last one's end */
+    struct usage usage; /* of the bodies */
+    struct result results[MAX_RESULTS];
+    unsigned result_count;
+};
+
+struct workload {
+    const char *name;
+    const char *sentence; /* what it shows */
+    const char *source;   /* where its shape was described */
+    unsigned takes;       /* TAKES_... */
+    struct options defaults;
+    void (*run)(struct bench *bench);
+};
+
+/* options.c: fills *options or ends the process with one line and status 2. */
+void options_parse(struct options *options, int argc, char **argv);
+void options_help(void);
+
+/* workloads.c: the table; NULL ends it. */
+extern const struct workload *const workloads[];
+const struct workload *workload_find(const char *name);
+
+/* allocator.c: resolves the functions; ends the process where they cannot be had. */
+void allocator_load(struct allocator *allocator, const struct options *options);
+
+/* Stages of a team's work. `prepare` and `finish` are not timed. `pause` runs on the main thread after the last body
+ * ended, while all threads still live and hold what they have. Each but `body` may be NULL. */
+struct team_task {
+    void (*prepare)(struct bench_thread *thread);
+    void (*body)(struct bench_thread *thread);
+    void (*pause)(struct bench *bench);
+    void (*finish)(struct bench_thread *thread);
+};
+
+/* team.c: runs the task in options.threads threads and fills the timings. A team of one runs on the main thread, so
+ * that a process with one thread stays one. */
+void team_run(struct bench *bench, const struct team_task *task);
+
+/* The sum over the team of a uint64_t field of struct bench_thread, by its offset. */
+uint64_t team_sum(const struct bench *bench, size_t offset);
+
+/* sizes.c: a picker over min..max, both inclusive; lives until the process ends. */
+const struct picker *picker_new(uint64_t min, uint64_t max, enum distribution distribution);
+size_t picker_draw(const struct picker *picker, uint64_t bits);
+
+/* measure.c */
+uint64_t clock_ns(void);
+uint64_t resident_bytes(void);      /* exact, now */
+uint64_t peak_resident_bytes(void); /* of this program image; getrusage's would include what ran before exec */
+struct usage usage_now(void);
+struct usage usage_since(const struct usage *before);
+void sleep_seconds(uint64_t seconds);
+
+/* Zeroed memory from mmap; populated where `touched`, else backed as it is written. Ends the process where there is
+ * none. */
+void *table_new(size_t bytes, bool touched);
+void table_free(void *table, size_t bytes);
+
+/* report.c */
+void report_print(const struct bench *bench);
+void report_result(struct bench *bench, const char *name, double value);
+void report_list(void);
+
+/* main.c: "rnbench: " and the message on stderr, then exit status 2. Nothing has been written to stdout by then. */
+void fail(const char *format, ...) __attribute__((noreturn, cold, format(printf, 1, 2)));
+
+/* Calls the allocator, or ends the process: a benchmark that goes on without memory measures nothing. */
+static inline void *must_alloc(void *(*alloc)(size_t), size_t size) {
+    void *block = alloc(size);
+    if (__builtin_expect(!block, 0))
+        fail("out of memory: the allocator gave NULL for %zu bytes", size);
+    return block;
+}
+
+#endif

@@ -261,13 +261,13 @@ static int plan_commit(const struct commit *plan) {
     return error;
 }
 
-/* Notes that pages which never became writable cannot be resident (I6). Called for a run in use. Holds the lock. */
-static void undirty(uintptr_t start, size_t pages) {
+/* Notes that pages of a run in use are not resident: all of them, or those that never became writable (I6). Holds the lock. */
+static void undirty(uintptr_t start, size_t pages, bool all) {
     while (pages) {
         struct hugepage *hp = hp_of(start);
         unsigned first = (unsigned)((start - hp->base) >> RN_PAGE_SHIFT);
         unsigned here = (unsigned)min_size(pages, HP_PAGES - first);
-        unsigned from = (unsigned)max_size(first, hp->committed);
+        unsigned from = all ? first : (unsigned)max_size(first, hp->committed);
         if (from < first + here) {
             hp->dirty_pages = (uint16_t)(hp->dirty_pages - bits_count(hp->dirty, from, first + here - from));
             bits_clear(hp->dirty, from, first + here - from);
@@ -284,7 +284,7 @@ static int run_commit(uintptr_t start, size_t pages, const struct commit *plan) 
         return -ENOMEM; /* and the run stays in use for ever: parts of it belong to somebody else now */
     if (error) {
         lock_take(&backend_lock);
-        undirty(start, pages);
+        undirty(start, pages, false);
         lock_drop(&backend_lock);
         backend_free(start, pages);
     }
@@ -398,6 +398,26 @@ int backend_extend(uintptr_t start, size_t pages, size_t wanted) {
     demand_note();
     lock_drop(&backend_lock);
     return fits ? run_commit(end, more, &plan) : -ENOMEM;
+}
+
+int backend_move(uintptr_t from, uintptr_t to, size_t pages) {
+    lock_take(&backend_lock);
+    bool may = moved_hugepages < MOVED_MOST;
+    for (uintptr_t at = round_down(to, HP_SIZE); may && at < to + (pages << RN_PAGE_SHIFT); at += HP_SIZE) {
+        struct hugepage *hp = hp_of(at);
+        moved_hugepages += !hp->moved;
+        hp->moved = true;
+    }
+    lock_drop(&backend_lock);
+    if (!may)
+        return -EAGAIN;
+    int error = os_move((void *)from, (void *)to, pages << RN_PAGE_SHIFT);
+    if (!error) {
+        lock_take(&backend_lock);
+        undirty(from, pages, true);
+        lock_drop(&backend_lock);
+    }
+    return error;
 }
 
 bool backend_owns(const void *pointer) {

@@ -37,6 +37,10 @@ void backend_free(uintptr_t start, size_t pages);
 /* Lengthens the run at `start` in place from `pages` to `wanted`; the new part's bytes are undefined. 0 or -ENOMEM. */
 int backend_extend(uintptr_t start, size_t pages, size_t wanted);
 
+/* Moves the contents of the run at `from` to the run at `to`, of at least as many pages, by moving its pages; `from` stays in
+ * use, its bytes undefined. 0; -EAGAIN: nothing moved; -ENOMEM: nothing moved, and the run at `to` is lost: never free it. */
+int backend_move(uintptr_t from, uintptr_t to, size_t pages);
+
 /* True if the address lies in memory that the backend reserved. For diagnosis. */
 bool backend_owns(const void *pointer);
 

@@ -1,16 +1,18 @@
-/* pool_aarch64.S: the fast path and the pool operations for aarch64. Twin of pool_x86_64.S: the same functions in the same order.
+/* pool_aarch64.S: the fast path and the pool operations for aarch64. Twin of pool_x86_64.S: the same functions in
+ * the same order.
  *
- * Rules, from rseq(2) and librseq's documentation: start_ip is the instruction after the store to rseq_cs; inside are the load of
- * the id, of the pool, of the bin, all checks, and as last instruction the single store that commits; no call; no register that
- * is needed at the restart is written inside. abort_ip is outside, preceded by the signature that the C library registered with,
- * and goes back to the store. A branch out of a section needs no care: the kernel looks at the instruction pointer.
+ * Rules, from rseq(2) and librseq's documentation: start_ip is the instruction after the store to rseq_cs; inside
+ * are the load of the id, of the pool, of the bin, all checks, and as last instruction the single store that
+ * commits; no call; no register that is needed at the restart is written inside. abort_ip is outside, preceded by
+ * the signature that the C library registered with, and goes back to the store. A branch out of a section needs no
+ * care: the kernel looks at the instruction pointer.
  *
- * Memory order: the pool's address comes from pool_of and the bin's from the pool's, so the loads are ordered by address
- * dependency; that pairs with the release stores of pool_of in pool.c. Everything else in a pool was written by whoever had the
- * id before, and the kernel's switch between the two ordered it.
+ * Memory order: the pool's address comes from pool_of and the bin's from the pool's, so the loads are ordered by
+ * address dependency; that pairs with the release stores of pool_of in pool.c. Everything else in a pool was written
+ * by whoever had the id before, and the kernel's switch between the two ordered it.
  *
- * Register use in the sections: x3 area, x4 offset of the id in it, x5 pool_of, x6 pool, x1 class, x7 bin, w8 offset in the pool.
- * All are lower than x16: the linker's veneers may change x16 and x17, and x18 is the platform's.
+ * Register use in the sections: x3 area, x4 offset of the id in it, x5 pool_of, x6 pool, x1 class, x7 bin, w8 offset
+ * in the pool. All are lower than x16: the linker's veneers may change x16 and x17, and x18 is the platform's.
  */
 #include "frontend/rseq_section_aarch64.h"
 
@@ -42,7 +44,7 @@
 .endm
 
 /* malloc(size in x0):
- *   class = class_table[size <= 1024 ? (size + 7) >> 3 : 120 + ((size + 127) >> 7)]
+ *   class = class_table[size <= 1024 ? (size + 7) >> 3 : 112 + ((size + 63) >> 6)]
  *   restart: area->rseq_cs = &pop_cs
  *   start:   if area->cpu_id < 0: slow
  *            pool = pool_of[area->id]
@@ -65,9 +67,9 @@
 .Lcoarse\@:
 	cmp	x0, 262144
 	b.hi	.Llarge\@
-	add	x1, x0, 127
-	lsr	x1, x1, 7
-	add	x1, x1, 120
+	add	x1, x0, 63
+	lsr	x1, x1, 6
+	add	x1, x1, 112
 	b	.Lindex\@
 .Llarge\@:
 	mov	w1, 0
@@ -183,7 +185,8 @@
 .endm
 
 /* rn_push_batch(class w0, objects x1, count x2, area x3): pushes as many as there is room for.
- *   room = (end - current) / 8, at least 0; k = min(room, count); slots above current = objects; commit: current += 8 * k
+ *   room = (end - current) / 8, at least 0; k = min(room, count); slots above current = objects
+ *   commit: current += 8 * k
  */
 	HIDDEN_FUNCTION rn_push_batch
 	mov	w0, w0
@@ -215,7 +218,8 @@
 	RSEQ_ABORT
 	END rn_push_batch
 
-/* rn_pop_batch(class w0, objects x1, count x2, area x3): pops until the mark or `count`; commit: current -= 8 * popped. */
+/* rn_pop_batch(class w0, objects x1, count x2, area x3): pops until the mark or `count`; commit: current -= 8 *
+ * popped. */
 	HIDDEN_FUNCTION rn_pop_batch
 	mov	w0, w0
 	RSEQ_BEGIN_AT x3, x9
@@ -244,7 +248,8 @@
 	RSEQ_ABORT
 	END rn_pop_batch
 
-/* rn_set_end(class w0, end w1, pool x2, area x3): commit: end = the new one, if the pool is the thread's and current <= end. */
+/* rn_set_end(class w0, end w1, pool x2, area x3): commit: end = the new one, if the pool is the thread's and current
+ * <= end. */
 	HIDDEN_FUNCTION rn_set_end
 	mov	w0, w0
 	RSEQ_BEGIN_AT x3, x9
@@ -265,8 +270,8 @@
 	RSEQ_ABORT
 	END rn_set_end
 
-/* rn_move_bin(class w0, area x1, pool x2, old_base w3, new_base w4, new_end w5): copies the slots above old_base up to current to
- * above new_base; commit: {current, end} in one store of 64 bits. */
+/* rn_move_bin(class w0, area x1, pool x2, old_base w3, new_base w4, new_end w5): copies the slots above old_base up
+ * to current to above new_base; commit: {current, end} in one store of 64 bits. */
 	HIDDEN_FUNCTION rn_move_bin
 	mov	w0, w0
 	mov	w3, w3
@@ -321,10 +326,10 @@
 	ret
 .endm
 
-/* vfork(2): the child runs in the parent's memory and TLS, but the kernel gave it no rseq, while the ids in the shared TLS stay
- * plausible. So the thread has no area until the parent is back. The return address must survive the child's own returns: it
- * stays in x30, which the system call keeps for both, as it does all registers but x0. The call is clone(2) with CLONE_VM,
- * CLONE_VFORK and SIGCHLD, on the caller's stack. */
+/* vfork(2): the child runs in the parent's memory and TLS, but the kernel gave it no rseq, while the ids in the
+ * shared TLS stay plausible. So the thread has no area until the parent is back. The return address must survive the
+ * child's own returns: it stays in x30, which the system call keeps for both, as it does all registers but x0. The
+ * call is clone(2) with CLONE_VM, CLONE_VFORK and SIGCHLD, on the caller's stack. */
 	FUNCTION vfork
 	THREAD_PLACE x9, x10
 	ldr	x11, [x9, x10]
@@ -346,10 +351,10 @@
 	RETURN_ERROR
 	END vfork
 
-/* syscall(2), for the calls that would leave the thread's TLS with an area that the kernel does not serve: clone without a TLS of
- * the child's own, clone3 likewise, and the end of the registration (there is no vfork among this machine's calls). The thread
- * has no area from then on: what it shares TLS with may outlive the call. Else it is the C library's: number in x0, arguments
- * behind it. */
+/* syscall(2), for the calls that would leave the thread's TLS with an area that the kernel does not serve: clone
+ * without a TLS of the child's own, clone3 likewise, and the end of the registration (there is no vfork among this
+ * machine's calls). The thread has no area from then on: what it shares TLS with may outlive the call. Else it is
+ * the C library's: number in x0, arguments behind it. */
 	FUNCTION syscall
 	cmp	x0, 220
 	b.eq	.Lsyscall_clone

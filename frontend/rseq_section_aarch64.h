@@ -1,4 +1,5 @@
-/* rseq_section_aarch64.h: how a restartable sequence is written for aarch64. For assembly only; one sequence per function. */
+/* rseq_section_aarch64.h: how a restartable sequence is written for aarch64. For assembly only; one sequence per
+ * function. */
 #ifndef FRONTEND_RSEQ_SECTION_AARCH64_H
 #define FRONTEND_RSEQ_SECTION_AARCH64_H
 
@@ -47,8 +48,8 @@
 	mrs	\base, tpidr_el0
 .endm
 
-/* The store to rseq_cs, through the registers given; sets `section` for the labels of this sequence. The descriptor is struct
- * rseq_cs of linux/rseq.h; its pointer array is for debuggers, which must not stop inside. */
+/* The store to rseq_cs, through the registers given; sets `section` for the labels of this sequence. The descriptor
+ * is struct rseq_cs of linux/rseq.h; its pointer array is for debuggers, which must not stop inside. */
 .set section, 0
 .macro RSEQ_BEGIN_AT area:req, scratch:req
 	.set section, section + 1

@@ -1,4 +1,6 @@
 /* large.c: blocks above the largest size class: a run each, described by a span without bits, found by its first page. */
+#include <errno.h>
+
 #include "backend/backend.h"
 #include "base/meta.h"
 #include "base/os.h"
@@ -62,17 +64,17 @@ bool large_free(void *block) {
 
 /* Moves the pages of the block into a new run. */
 static void *large_move(struct span *span, size_t pages) {
-    size_t bytes = span->pages << RN_PAGE_SHIFT;
     bool zeroed;
-    if (bytes < MOVE_MIN || os_strict_commit())
+    if (span->pages << RN_PAGE_SHIFT < MOVE_MIN || os_strict_commit() || os_page_size() > RN_PAGE)
         return NULL;
     uintptr_t start = backend_alloc(pages, 1, &zeroed);
     if (!start)
         return NULL;
-    if (os_move((void *)span->start, (void *)start, bytes) != 0) {
+    int error = backend_move(span->start, start, span->pages);
+    if (error == -EAGAIN)
         backend_free(start, pages);
+    if (error)
         return NULL;
-    }
     pagemap_set(span->start, 1, 0, NULL);
     backend_free(span->start, span->pages);
     count((pages - span->pages) << RN_PAGE_SHIFT, 0);

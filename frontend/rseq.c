@@ -100,23 +100,27 @@ static int own_register(void) {
     return error;
 }
 
-/* arm64 kernels from 6.19 on did not abort sections on preemption within one CPU, up to a fix that no version number tells. */
-static bool is_kernel_trusted(void) {
-#if defined(__aarch64__)
+/* The kernel's version as 1000 * major + minor; 0 if it cannot be told. */
+static unsigned kernel_version(void) {
     struct utsname name;
-    unsigned major = 0, minor = 0;
-    if (option_get(OPT_ARM64_RSEQ) || uname(&name) != 0)
-        return true;
+    unsigned part[2] = {0, 0};
+    if (uname(&name) != 0)
+        return 0;
     const char *at = name.release;
-    while (*at >= '0' && *at <= '9')
-        major = major * 10 + (unsigned)(*at++ - '0');
-    for (at += *at == '.'; *at >= '0' && *at <= '9'; at++)
-        minor = minor * 10 + (unsigned)(*at - '0');
-    return major < 6 || (major == 6 && minor < 19);
-#else
-    return true;
-#endif
+    for (int i = 0; i < 2; i++, at += *at == '.')
+        while (*at >= '0' && *at <= '9')
+            part[i] = part[i] * 10 + (unsigned)(*at++ - '0');
+    return part[0] * 1000 + part[1];
 }
+
+#if defined(__aarch64__)
+enum { IS_ARM64 = 1 };
+#else
+enum { IS_ARM64 = 0 };
+#endif
+
+/* arm64 kernels from 6.19 on did not abort sections on preemption within one CPU, up to a fix that no version number tells. */
+static bool is_kernel_trusted(void) { return !IS_ARM64 || option_get(OPT_ARM64_RSEQ) || kernel_version() < 6019; }
 
 /* The area that glibc or librseq registered for this thread, if the kernel took it. */
 static bool has_libc_area(void) {
@@ -153,9 +157,11 @@ static bool use_rseq(void) {
     return false;
 }
 
+/* Before 6.9 a barrier was missing where a CPU switches between processes, which arm64 does not supply by itself: two threads could
+ * hold one mm_cid for a moment. */
 static bool has_cid(void) {
     size_t feature = getauxval(AT_RSEQ_FEATURE_SIZE);
-    return option_get(OPT_CID) && feature >= CID_END;
+    return option_get(OPT_CID) && feature >= CID_END && (!IS_ARM64 || kernel_version() >= 6009);
 }
 
 void mode_init(void) {

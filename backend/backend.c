@@ -27,7 +27,10 @@ struct backend_config backend_config = {.hugepages = true, .release = true, .ret
 static uintptr_t region_end; /* of the newest region: where the next is wanted. Under backend_lock */
 static bool hugetlb_refused; /* warned once */
 
-void backend_init(const struct backend_config *config) { backend_config = *config; }
+void backend_init(const struct backend_config *config) {
+    backend_config = *config;
+    backend_config.hugepages = config->hugepages && os_huge_size() == HP_SIZE; /* other sizes: no hugepage policy */
+}
 
 /* ---- Address space ---- */
 
@@ -143,7 +146,7 @@ static size_t moved_hugepages; /* under backend_lock */
 static void donate(struct commit *plan, uintptr_t start, size_t pages) {
     uintptr_t end = start + round_down(pages << RN_PAGE_SHIFT, HP_SIZE);
     size_t clean = 0;
-    if (!backend_config.hugepages || os_page_size() > RN_PAGE)
+    if (!backend_config.hugepages)
         return;
     for (uintptr_t at = start; at < end; at += clean ? clean << HP_SHIFT : HP_SIZE) {
         clean = 0;
@@ -209,7 +212,7 @@ static void commit_plan(struct commit *plan, struct hugepage *hp, unsigned last,
     size_t used = total_get(&backend_totals.used_pages);
     bool big = used + total_get(&backend_totals.dirty_free_pages) > SMALL_HEAP >> RN_PAGE_SHIFT;
     bool is_tail = last < HP_PAGES && last > HP_PAGES / 8 && used < TAIL_HEAP >> RN_PAGE_SHIFT;
-    bool advise = big && !is_tail && backend_config.hugepages && was_clean && !hp->advised && HP_SIZE > os_page_size();
+    bool advise = big && !is_tail && backend_config.hugepages && was_clean && !hp->advised;
     if ((hp->committed >= last && !advise) || (advise && hugetlb_try(hp)))
         return;
     uintptr_t start = hp->base + (advise ? 0 : (uintptr_t)hp->committed << RN_PAGE_SHIFT);

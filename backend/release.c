@@ -278,7 +278,7 @@ size_t backend_release_step(void) {
             released = release_whole(phase << RN_PAGE_SHIFT);
         } else if (excess && now - step_last >= STEP_MS) {
             step_last = now;
-            released = release_whole(max_size(excess / STEP_SHARE, STEP_HPS * HP_PAGES) << RN_PAGE_SHIFT);
+            released = release_whole(min_size(excess, max_size(excess / STEP_SHARE, STEP_HPS * HP_PAGES)) << RN_PAGE_SHIFT);
         }
     }
     lock_drop(&backend_release_lock);

@@ -41,6 +41,8 @@ static int result_of(int saved, int failed) {
 
 size_t os_page_size(void) { return page_size; }
 
+size_t os_huge_size(void) { return page_size / sizeof(uint64_t) * page_size; }
+
 static void *map(uintptr_t hint, size_t size, int protection, int flags) {
     int saved = errno;
     void *start = mmap((void *)hint, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);

@@ -14,6 +14,9 @@
 /* The kernel's page size: 4, 16 or 64 KiB. */
 size_t os_page_size(void);
 
+/* What the kernel backs by one huge page: as much as one page of page table entries maps (hpage_pmd_size, without its file). */
+size_t os_huge_size(void);
+
 /* Address space without access, costing no memory and no commit charge; mapped at `hint` if that is free (hint 0: anywhere),
  * aligned to `align` (a power of two). */
 void *os_reserve(uintptr_t hint, size_t size, size_t align);

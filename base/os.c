@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -226,6 +227,8 @@ void os_restore_signals(const struct os_signals *saved) {
     (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, saved->mask, NULL, KERNEL_SIGSET);
     errno = error;
 }
+
+void os_name_thread(const char *name) { (void)prctl(PR_SET_NAME, name); }
 
 static int read_overcommit(void) {
     char mode = '0';

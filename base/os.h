@@ -81,6 +81,9 @@ struct os_signals {
 void os_block_signals(struct os_signals *saved);
 void os_restore_signals(const struct os_signals *saved);
 
+/* Names the calling thread, in at most 15 bytes. */
+void os_name_thread(const char *name);
+
 /* Reads the facts above that need a system call. Called once, before any other function here; later none opens a file. */
 void os_init(void);
 

@@ -21,11 +21,7 @@
 
 enum { NATURAL = 16 }; /* alignment of every block above 8 bytes */
 
-unsigned class_of(size_t size) {
-    if (size <= CLASS_FINE_MAX)
-        return rn_class_table[(size + 7) >> 3];
-    return size <= RN_MAX_SMALL ? rn_class_table[CLASS_COARSE_BASE + ((size + 63) >> 6)] : 0;
-}
+unsigned class_of(size_t size) { return size <= RN_MAX_SMALL ? rn_class_table[class_index_of(size)] : 0; }
 
 static void *no_memory(void) {
     errno = ENOMEM;
@@ -127,7 +123,7 @@ static size_t usable(const char *function, const void *block) {
     return size;
 }
 
-RN_EXPORT size_t rnUsableSize(const void *block) { return block ? usable("malloc_usable_size", block) : 0; }
+RN_EXPORT size_t rnUsableSize(void *block) { return block ? usable("malloc_usable_size", block) : 0; }
 
 RN_EXPORT size_t malloc_usable_size(void *block) { return rnUsableSize(block); }
 

@@ -12,6 +12,7 @@
 #include "frontend/pool.h"
 
 typedef void (*new_handler)(void);
+typedef new_handler (*handler_getter)(void);
 
 extern void throw_bad_alloc(void) __asm__("_ZSt17__throw_bad_allocv") __attribute__((weak, noreturn));
 extern new_handler get_new_handler(void) __asm__("_ZSt15get_new_handlerv") __attribute__((weak));
@@ -24,7 +25,7 @@ static void *cxx_symbol(const char *name) {
 static new_handler current_handler(void) {
     if (get_new_handler)
         return get_new_handler();
-    new_handler (*get)(void) = (new_handler(*)(void))(uintptr_t)cxx_symbol("_ZSt15get_new_handlerv");
+    handler_getter get = (handler_getter)(uintptr_t)cxx_symbol("_ZSt15get_new_handlerv");
     return get ? get() : NULL;
 }
 

@@ -6,7 +6,6 @@
  * which it did nothing and the heap was small, to be born again at the next pthread_create. A child of fork forgets it. */
 #include <pthread.h>
 #include <signal.h>
-#include <sys/prctl.h>
 
 #include "backend/backend.h"
 #include "base/options.h"
@@ -81,7 +80,7 @@ static bool helper_sleep(void) {
 }
 
 static void *helper_main(void *unused) {
-    (void)prctl(PR_SET_NAME, "rnalloc-helper");
+    os_name_thread("rnalloc-helper");
     do {
         unsigned quiet = 0;
         size_t last_in_use = 0;

@@ -26,13 +26,9 @@ bool library_is_ready(void) {
 
 static void class_table_fill(void) {
     unsigned class_index = 1;
-    for (size_t size = 0; size <= CLASS_FINE_MAX; size += 8) {
+    for (size_t size = 0; size <= RN_MAX_SMALL; size += size < CLASS_FINE_MAX ? 8 : CLASS_COARSE_STEP) {
         class_index += size > size_classes[class_index].size;
-        class_table[(size + 7) >> 3] = (uint8_t)class_index;
-    }
-    for (size_t size = CLASS_FINE_MAX + 64; size <= RN_MAX_SMALL; size += 64) {
-        class_index += size > size_classes[class_index].size;
-        class_table[CLASS_COARSE_BASE + ((size + 63) >> 6)] = (uint8_t)class_index;
+        class_table[class_index_of(size)] = (uint8_t)class_index;
     }
     rn_class_table = class_table;
 }

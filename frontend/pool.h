@@ -27,6 +27,7 @@
 
 #include "base/attr.h"
 #include "base/lock.h"
+#include "frontend/class_index.h"
 #include "middle/middle.h"
 
 /* The kernel's struct rseq as far as it is used here; linux/rseq.h. Only rseq_cs is ever written, and only by the assembly. */
@@ -89,11 +90,14 @@ extern const uint8_t *rn_class_table;
 extern struct area rn_new_area;
 extern struct area rn_no_area;
 
-enum {
-    CLASS_FINE_MAX = 1024,   /* steps of 8 up to here, of 64 above */
-    CLASS_COARSE_BASE = 112, /* table index = 112 + (size + 63) / 64 above */
-    CLASS_TABLE_SIZE = CLASS_COARSE_BASE + RN_MAX_SMALL / 64 + 1,
-};
+enum { CLASS_TABLE_SIZE = CLASS_COARSE_BASE + RN_MAX_SMALL / CLASS_COARSE_STEP + 1 };
+_Static_assert(CLASS_SIZE_MAX == RN_MAX_SMALL && CLASS_COARSE_STEP == 1 << CLASS_COARSE_SHIFT, "class_index.h is of one piece");
+_Static_assert(CLASS_FINE_MAX / 8 + 1 == CLASS_COARSE_BASE + CLASS_FINE_MAX / CLASS_COARSE_STEP + 1, "and has no gap");
+
+/* Where the class of a size up to RN_MAX_SMALL stands in the class table. */
+static inline size_t class_index_of(size_t size) {
+    return size <= CLASS_FINE_MAX ? (size + 7) >> 3 : CLASS_COARSE_BASE + ((size + CLASS_COARSE_STEP - 1) >> CLASS_COARSE_SHIFT);
+}
 
 /* The assembly. All return what they did, having done it wholly or not at all; 0 when the thread has no pool now. */
 size_t rn_push_batch(unsigned class_index, void *const *objects, size_t count, struct area *area);

@@ -14,6 +14,7 @@
  * Register use in the sections: x3 area, x4 offset of the id in it, x5 pool_of, x6 pool, x1 class, x7 bin, w8 offset
  * in the pool. All are lower than x16: the linker's veneers may change x16 and x17, and x18 is the platform's.
  */
+#include "frontend/class_index.h"
 #include "frontend/rseq_section_aarch64.h"
 
 	.text
@@ -56,7 +57,7 @@
  */
 .macro ALLOC_BODY slow:req
 	add	x2, x0, 7
-	cmp	x0, 1024
+	cmp	x0, CLASS_FINE_MAX
 	b.hi	.Lcoarse\@
 	lsr	x1, x2, 3
 .Lindex\@:
@@ -65,11 +66,11 @@
 	LOAD_CONTEXT
 	POP_OBJECT .Lslow\@
 .Lcoarse\@:
-	cmp	x0, 262144
+	cmp	x0, CLASS_SIZE_MAX
 	b.hi	.Llarge\@
 	add	x1, x0, 63
 	lsr	x1, x1, 6
-	add	x1, x1, 112
+	add	x1, x1, CLASS_COARSE_BASE
 	b	.Lindex\@
 .Llarge\@:
 	mov	w1, 0

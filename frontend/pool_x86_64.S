@@ -7,6 +7,7 @@
  *
  * Register use in the sections: rdx area, r8 offset of the id in it, r9 pool_of, rsi pool, rcx class, r10 offset in the pool.
  */
+#include "frontend/class_index.h"
 #include "frontend/rseq_section_x86_64.h"
 
 	.text
@@ -22,7 +23,7 @@
  *   commit:  pool.bin[class].current = n - 1
  */
 .macro ALLOC_BODY slow:req
-	cmp	$1024, %rdi
+	cmp	$CLASS_FINE_MAX, %rdi
 	ja	.Lcoarse\@
 	lea	7(%rdi), %ecx
 	shr	$3, %ecx
@@ -48,11 +49,11 @@
 	RSEQ_END
 	ret
 .Lcoarse\@:
-	cmp	$262144, %rdi
+	cmp	$CLASS_SIZE_MAX, %rdi
 	ja	.Llarge\@
-	lea	63(%rdi), %ecx
-	shr	$6, %ecx
-	add	$112, %ecx
+	lea	CLASS_COARSE_STEP-1(%rdi), %ecx
+	shr	$CLASS_COARSE_SHIFT, %ecx
+	add	$CLASS_COARSE_BASE, %ecx
 	jmp	.Lindex\@
 .Llarge\@:
 	xor	%ecx, %ecx
@@ -114,7 +115,9 @@
 	FUNCTION free
 	ALIAS rnFree, free
 	/* operator delete in all its forms: sizes and alignments are hints, the pagemap decides. */
-	.irp	name, _ZdlPv, _ZdaPv, _ZdlPvm, _ZdaPvm, _ZdlPvRKSt9nothrow_t, _ZdaPvRKSt9nothrow_t, _ZdlPvSt11align_val_t, _ZdaPvSt11align_val_t, _ZdlPvmSt11align_val_t, _ZdaPvmSt11align_val_t, _ZdlPvSt11align_val_tRKSt9nothrow_t, _ZdaPvSt11align_val_tRKSt9nothrow_t
+	.irp	name, _ZdlPv, _ZdaPv, _ZdlPvm, _ZdaPvm, \
+		_ZdlPvRKSt9nothrow_t, _ZdaPvRKSt9nothrow_t, _ZdlPvSt11align_val_t, _ZdaPvSt11align_val_t, \
+		_ZdlPvmSt11align_val_t, _ZdaPvmSt11align_val_t, _ZdlPvSt11align_val_tRKSt9nothrow_t, _ZdaPvSt11align_val_tRKSt9nothrow_t
 	ALIAS \name, free
 	.endr
 	mov	%rdi, %rdx

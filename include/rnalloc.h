@@ -48,7 +48,7 @@ void *rnAllocAligned(size_t alignment, size_t size) __attribute__((malloc, alloc
 void rnFreeSized(void *block, size_t size);
 
 /* The bytes the program may use in a block: at least what it asked for. 0 for NULL. malloc_usable_size(3). */
-size_t rnUsableSize(const void *block);
+size_t rnUsableSize(void *block);
 
 /* The usable size that rnAlloc(size) would give; 0 if it would fail for its size. Makes no allocation. */
 size_t rnGoodSize(size_t size);

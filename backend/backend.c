@@ -9,12 +9,12 @@
 #include "pagemap/pagemap.h"
 
 enum {
-    SMALL_HEAP = 4 << 20,        /* below this much committed: base pages, committed in small steps */
-    TAIL_HEAP = 32 << 20,        /* from this much in use, the last, partly used hugepage of a big run is a huge page too */
+    SMALL_HEAP = 4 << 20, /* below this much committed: base pages, committed in small steps */
+    TAIL_HEAP = 32 << 20, /* from this much in use, the last, partly used hugepage of a big run is a huge page too */
     COMMIT_STEP = 64 << 10,
-    REGION_FIRST = 1 << 30,      /* address space is free unless it is limited */
-    REGION_LIMITED = 4 << 20,    /* under RLIMIT_AS */
-    REGION_LIMIT_SHARE = 64,     /* of the limit, taken at a time */
+    REGION_FIRST = 1 << 30,   /* address space is free unless it is limited */
+    REGION_LIMITED = 4 << 20, /* under RLIMIT_AS */
+    REGION_LIMIT_SHARE = 64,  /* of the limit, taken at a time */
 };
 static const size_t REGION_MOST = (size_t)64 << 30;
 static const size_t WINDOW_SIZE = (size_t)64 << 30;
@@ -34,8 +34,8 @@ void backend_init(const struct backend_config *config) {
 
 /* ---- Address space ---- */
 
-/* Where the first region is wanted: far from where the kernel puts libraries and stacks, so that the regions after it fit
- * behind it and the pagemap's window holds them all; at random, as the kernel would. Only a hint. */
+/* Where the first region is wanted: far from where the kernel puts libraries and stacks, so that the regions after it
+ * fit behind it and the pagemap's window holds them all; at random, as the kernel would. Only a hint. */
 static uintptr_t first_hint(void) {
     uintptr_t terabyte = (uintptr_t)1 << 40;
     return 16 * terabyte + ((os_random() >> 20) % 16384 << PAGEMAP_LEAF_SHIFT);
@@ -47,8 +47,9 @@ static size_t region_size(size_t limit, size_t reserved) {
     return round_up(max_size(REGION_LIMITED, limit / REGION_LIMIT_SHARE), HP_SIZE);
 }
 
-/* Makes a hugepage that nothing was ever resident in an explicit huge page, or warns once that there are none. Holds the lock: the
- * mapping replaces all of it, and page 0 may be in use the next moment. It touches no memory, so it is quick. */
+/* Makes a hugepage that nothing was ever resident in an explicit huge page, or warns once that there are none. Holds
+ * the lock: the mapping replaces all of it, and page 0 may be in use the next moment. It touches no memory, so it is
+ * quick. */
 static bool hugetlb_map(struct hugepage *hp, size_t size, unsigned shift) {
     if (hugetlb_refused)
         return false;
@@ -64,8 +65,8 @@ static bool hugetlb_map(struct hugepage *hp, size_t size, unsigned shift) {
 /* Backs a whole region by huge pages of 1 GiB, if that is asked for and they are to be had. Holds backend_lock. */
 static void hugetlb_region(uintptr_t start, size_t size) {
     const size_t gib = (size_t)1 << 30;
-    if (backend_config.hugetlb_mib != gib >> 20 || ((start | size) & (gib - 1)) != 0 || pagemap_ensure(start, size) != 0 ||
-        !hugetlb_map(hp_of(start), size, 30))
+    if (backend_config.hugetlb_mib != gib >> 20 || ((start | size) & (gib - 1)) != 0 ||
+        pagemap_ensure(start, size) != 0 || !hugetlb_map(hp_of(start), size, 30))
         return;
     for (uintptr_t at = start; at < start + size; at += HP_SIZE) {
         struct hugepage *hp = hp_of(at);
@@ -81,7 +82,8 @@ static int region_add(uintptr_t start, size_t size, size_t limit) {
         return -ENOMEM; /* the pagemap ends here */
     if (pagemap_win.words == 0 && total_get(&backend_totals.mappings) == 0) {
         uintptr_t base = round_down(start, (size_t)1 << PAGEMAP_LEAF_SHIFT);
-        (void)pagemap_window(base, limit == SIZE_MAX ? WINDOW_SIZE : WINDOW_LIMITED); /* without it, look-ups are longer */
+        (void)pagemap_window(base,
+                             limit == SIZE_MAX ? WINDOW_SIZE : WINDOW_LIMITED); /* without it, look-ups are longer */
     }
     if (hp_cover(start, size) != 0)
         return -ENOMEM;
@@ -93,8 +95,8 @@ static int region_add(uintptr_t start, size_t size, size_t limit) {
     return 0;
 }
 
-/* Reserves at least `needed` bytes aligned to `align`, in smaller and smaller steps. Called without the lock: reserving may
- * wait for the kernel's own. Two threads may both come here; the second region serves later. */
+/* Reserves at least `needed` bytes aligned to `align`, in smaller and smaller steps. Called without the lock: reserving
+ * may wait for the kernel's own. Two threads may both come here; the second region serves later. */
 static int region_grow(size_t needed, size_t align) {
     size_t limit = os_address_limit();
     if (backend_config.hugetlb_mib == 1024)
@@ -120,8 +122,8 @@ static int region_grow(size_t needed, size_t align) {
 /* ---- Commitment ---- */
 
 enum {
-    DONATIONS = 8,         /* moves for one run */
-    MOVED_MOST = 8 << 10,  /* hugepages with a mapping of their own: bounds the process's map count */
+    DONATIONS = 8,        /* moves for one run */
+    MOVED_MOST = 8 << 10, /* hugepages with a mapping of their own: bounds the process's map count */
 };
 
 /* Free resident hugepages whose pages move into a run that would else need fresh ones. */
@@ -141,8 +143,8 @@ struct commit {
 
 static size_t moved_hugepages; /* under backend_lock */
 
-/* Finds resident free hugepages for the clean hugepages [start, start + pages) of a run just taken. A page fault costs a hundred
- * times what moving the page costs, and the peak stays that of what is in use. Holds the lock. */
+/* Finds resident free hugepages for the clean hugepages [start, start + pages) of a run just taken. A page fault costs
+ * a hundred times what moving the page costs, and the peak stays that of what is in use. Holds the lock. */
 static void donate(struct commit *plan, uintptr_t start, size_t pages) {
     uintptr_t end = start + round_down(pages << RN_PAGE_SHIFT, HP_SIZE);
     size_t clean = 0;
@@ -188,8 +190,8 @@ static bool donations_do(const struct commit *plan, bool committed) {
     return !lost;
 }
 
-/* How far beyond its need a hugepage is made writable: all of it where it will be a huge page; in a small heap half as much again
- * as the heap has, since every call costs as much as a page fault. */
+/* How far beyond its need a hugepage is made writable: all of it where it will be a huge page; in a small heap half as
+ * much again as the heap has, since every call costs as much as a page fault. */
 static uintptr_t commit_end(const struct hugepage *hp, unsigned last, bool whole) {
     size_t unit = max_size(COMMIT_STEP, os_page_size());
     size_t ahead = max_size(total_get(&backend_totals.committed) / 2, unit);
@@ -264,7 +266,8 @@ static int plan_commit(const struct commit *plan) {
     return error;
 }
 
-/* Notes that pages of a run in use are not resident: all of them, or those that never became writable (I6). Holds the lock. */
+/* Notes that pages of a run in use are not resident: all of them, or those that never became writable (I6). Holds the
+ * lock. */
 static void undirty(uintptr_t start, size_t pages, bool all) {
     while (pages) {
         struct hugepage *hp = hp_of(start);
@@ -296,8 +299,8 @@ static int run_commit(uintptr_t start, size_t pages, const struct commit *plan) 
 
 /* ---- Runs ---- */
 
-/* Puts a run in use that starts at page `first` of its first hugepage and covers the free pages behind it. Holds the lock.
- * Returns whether all of it reads as zeros. */
+/* Puts a run in use that starts at page `first` of its first hugepage and covers the free pages behind it. Holds the
+ * lock. Returns whether all of it reads as zeros. */
 static bool run_use(uintptr_t start, size_t pages, struct commit *plan) {
     bool zeroed = true;
     if (pages >= HP_PAGES && (start & (HP_SIZE - 1)) == 0)
@@ -374,8 +377,8 @@ void backend_free(uintptr_t start, size_t pages) {
     lock_drop(&backend_lock);
 }
 
-/* Whether `pages` pages from `start`, which follow a run in use, are free; takes the whole hugepages among them. Holds the
- * lock. */
+/* Whether `pages` pages from `start`, which follow a run in use, are free; takes the whole hugepages among them. Holds
+ * the lock. */
 static bool run_take_after(uintptr_t start, size_t pages) {
     unsigned first = (unsigned)((start & (HP_SIZE - 1)) >> RN_PAGE_SHIFT);
     size_t here = first ? min_size(pages, HP_PAGES - first) : 0;

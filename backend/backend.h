@@ -1,8 +1,8 @@
 /* backend.h: RnBackend, the source of page runs. The door of this tier.
  *
- * Runs of 8 KiB pages, packed into hugepages. The backend knows pages, never size classes. Address space is reserved without
- * access in steps that shrink when refused, and committed as it is used. All functions are thread-safe; failure is 0 or a
- * negative errno, and leaves everything as it was.
+ * Runs of 8 KiB pages, packed into hugepages. The backend knows pages, never size classes. Address space is reserved
+ * without access in steps that shrink when refused, and committed as it is used. All functions are thread-safe; failure
+ * is 0 or a negative errno, and leaves everything as it was.
  */
 #ifndef BACKEND_BACKEND_H
 #define BACKEND_BACKEND_H
@@ -18,17 +18,17 @@ extern struct lock backend_lock;
 extern struct lock backend_release_lock;
 
 struct backend_config {
-    bool hugepages;      /* ask for transparent huge pages once the heap is big */
+    bool hugepages;       /* ask for transparent huge pages once the heap is big */
     unsigned hugetlb_mib; /* 0, 2 or 1024: explicit huge pages to try first */
-    bool release;        /* give memory back at all */
-    size_t retain;       /* free resident bytes that are never given back unasked */
+    bool release;         /* give memory back at all */
+    size_t retain;        /* free resident bytes that are never given back unasked */
 };
 
 /* Sets the policy. Caller: initialisation, once. Nothing is reserved before the first run is asked for. */
 void backend_init(const struct backend_config *config);
 
-/* A run of `pages` pages, aligned to `align_pages` pages (a power of two, at least 1); *zeroed tells whether its bytes are
- * known to be zero. The pagemap's entries of the run may be written. 0 when memory is short. */
+/* A run of `pages` pages, aligned to `align_pages` pages (a power of two, at least 1); *zeroed tells whether its bytes
+ * are known to be zero. The pagemap's entries of the run may be written. 0 when memory is short. */
 uintptr_t backend_alloc(size_t pages, size_t align_pages, bool *zeroed);
 
 /* Gives back any part of runs: whole pages that backend_alloc gave. The caller cleared their pagemap entries. */
@@ -37,22 +37,24 @@ void backend_free(uintptr_t start, size_t pages);
 /* Lengthens the run at `start` in place from `pages` to `wanted`; the new part's bytes are undefined. 0 or -ENOMEM. */
 int backend_extend(uintptr_t start, size_t pages, size_t wanted);
 
-/* Moves the contents of the run at `from` to the run at `to`, of at least as many pages, by moving its pages; `from` stays in
- * use, its bytes undefined. 0; -EAGAIN: nothing moved; -ENOMEM: nothing moved, and the run at `to` is lost: never free it. */
+/* Moves the contents of the run at `from` to the run at `to`, of at least as many pages, by moving its pages; `from`
+ * stays in use, its bytes undefined. 0; -EAGAIN: nothing moved; -ENOMEM: nothing moved, and the run at `to` is lost:
+ * never free it. */
 int backend_move(uintptr_t from, uintptr_t to, size_t pages);
 
 /* True if the address lies in memory that the backend reserved. For diagnosis. */
 bool backend_owns(const void *pointer);
 
-/* Gives free resident memory back to the system until at most `keep` bytes of it stay. Returns the bytes given back. Slow:
- * system calls, outside backend_lock. `deep`: also parts of hugepages that are in use elsewhere. */
+/* Gives free resident memory back to the system until at most `keep` bytes of it stay. Returns the bytes given back.
+ * Slow: system calls, outside backend_lock. `deep`: also parts of hugepages that are in use elsewhere. */
 size_t backend_release(size_t keep, bool deep);
 
-/* Gives free hugepages back with their address space, until at most `keep` bytes of free ones stay reserved: for processes at a
- * limit of address space or data. Returns the bytes of address space given back. */
+/* Gives free hugepages back with their address space, until at most `keep` bytes of free ones stay reserved: for
+ * processes at a limit of address space or data. Returns the bytes of address space given back. */
 size_t backend_retreat(size_t keep);
 
-/* One step of the gradual return that follows recent demand; cheap when nothing is due. Returns the bytes given back. */
+/* One step of the gradual return that follows recent demand; cheap when nothing is due. Returns the bytes given back.
+ */
 size_t backend_release_step(void);
 
 /* Free bytes that are resident and exceed what recent demand justifies. Reads counters only. */

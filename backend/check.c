@@ -8,7 +8,8 @@ static void check_one(const struct hugepage *hp) {
     RN_ASSERT(used == hp->used_pages);
     RN_ASSERT(dirty == hp->dirty_pages);
     unsigned beyond = HP_PAGES - hp->committed;
-    RN_ASSERT(beyond == 0 || bits_count(hp->used, hp->committed, beyond) || !bits_count(hp->dirty, hp->committed, beyond));
+    RN_ASSERT(beyond == 0 || bits_count(hp->used, hp->committed, beyond) ||
+              !bits_count(hp->dirty, hp->committed, beyond));
     RN_ASSERT(used <= HP_PAGES && (hp->state == HP_USED) == (used > 0));
 }
 

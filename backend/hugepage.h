@@ -5,13 +5,14 @@
  *   hugepage    2 MiB, 256 pages: the unit of packing and of release
  *   run         consecutive pages in one owner's hands; may start anywhere and cover several hugepages
  *
- * Life of a hugepage (all under backend_lock; "dirty" pages may be resident and hold old bytes, the others read as zeros):
+ * Life of a hugepage (all under backend_lock; "dirty" pages may be resident and hold old bytes, the others read as
+ * zeros):
  *
  *   reserved --take--> in use (used > 0) --last page freed--> free (used == 0, member of a range) --take--> in use
  *   free or in use --release--> the same, with fewer dirty pages; while the system call runs the pages count as used
  *
- * A hugepage in use with free pages is on the packer's list of its longest free run (packer.c). A full one is on no list.
- * Only the first and the last hugepage of a range know that they are free; for those between, state is HP_NONE.
+ * A hugepage in use with free pages is on the packer's list of its longest free run (packer.c). A full one is on no
+ * list. Only the first and the last hugepage of a range know that they are free; for those between, state is HP_NONE.
  */
 #ifndef BACKEND_HUGEPAGE_H
 #define BACKEND_HUGEPAGE_H
@@ -87,7 +88,8 @@ struct hugepage *range_take(size_t length, size_t align);
 struct hugepage *range_take_any(size_t most, size_t *length);
 /* Takes exactly these hugepages, if all are free. The hugepage before `start` is in use. */
 bool range_take_at(uintptr_t start, size_t length);
-/* Takes up to `most` consecutive spare free hugepages, `whole`: each writable throughout; sets *length; NULL if none. */
+/* Takes up to `most` consecutive spare free hugepages, `whole`: each writable throughout; sets *length; NULL if none.
+ */
 struct hugepage *range_take_dirty(size_t most, size_t *length, bool whole);
 
 /* Totals, under backend_lock for writing, relaxed for reading. */

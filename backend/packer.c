@@ -1,7 +1,7 @@
 /* packer.c: packs runs into as few hugepages as possible, so that whole hugepages become free.
  *
- * Hugepages in use are listed by the length of their longest free run. A run goes to the shortest that fits: hugepages that
- * are nearly full fill up, those that are nearly empty drain. Within a list the fuller ones stand in front. */
+ * Hugepages in use are listed by the length of their longest free run. A run goes to the shortest that fits: hugepages
+ * that are nearly full fill up, those that are nearly empty drain. Within a list the fuller ones stand in front. */
 #include "backend/hugepage.h"
 
 static struct hugepage *lists[HP_PAGES + 1]; /* by longest free run; under backend_lock */

@@ -1,14 +1,14 @@
-/* range.c: free hugepages, as maximal ranges with their length noted at both ends (boundary tags, Knuth TAOCP 1, 2.5, but
- * outside the memory they describe).
+/* range.c: free hugepages, as maximal ranges with their length noted at both ends (boundary tags, Knuth TAOCP 1, 2.5,
+ * but outside the memory they describe).
  *
  * Ranges are listed by length, those with resident pages apart from those without: resident ones are taken first, since
- * memory that is given back and needed again costs more than anything else here; the untouched rest of a region, being the
- * longest, is taken last. */
+ * memory that is given back and needed again costs more than anything else here; the untouched rest of a region, being
+ * the longest, is taken last. */
 #include "backend/hugepage.h"
 
 enum {
-    EXACT = 64,              /* lengths below have a list each */
-    BINS = EXACT + 64 - 6,   /* above: one list per power of two */
+    EXACT = 64,            /* lengths below have a list each */
+    BINS = EXACT + 64 - 6, /* above: one list per power of two */
 };
 
 /* [0]: ranges with a dirty hugepage, [1]: clean ones. Under backend_lock. */
@@ -93,8 +93,8 @@ void range_insert(struct hugepage *first, size_t length) {
     range_put(first, length, dirty);
 }
 
-/* Cuts [from, from + length) out of the free range at `first`, which leaves its list. The time is that of the parts before
- * and inside the cut: the rest, which may be a region of a TiB, is not looked at. */
+/* Cuts [from, from + length) out of the free range at `first`, which leaves its list. The time is that of the parts
+ * before and inside the cut: the rest, which may be a region of a TiB, is not looked at. */
 static struct hugepage *range_cut(struct hugepage *first, uintptr_t from, size_t length) {
     size_t total = first->range_length;
     uint32_t dirty = first->range_dirty;

@@ -1,10 +1,11 @@
 /* release.c: gives memory back, gradually, whole hugepages first, as recent demand allows.
  *
- * Demand is the most pages in use in each of the last SLOTS slots of SLOT_MS. What is free and resident beyond the greatest
- * of them, and some slack, is excess; a step gives back a share of it, so a burst that returns within the window finds its memory in place.
- * When PHASE_FACTOR times as much as is in use is free, and phase_keep on top, that is taken for the end of a phase and given back
- * at once: a process with one thread may not come by here again. If the demand returns soon, that was a mistake, and
- * phase_keep doubles: released memory that is needed again soon costs more than anything else here. */
+ * Demand is the most pages in use in each of the last SLOTS slots of SLOT_MS. What is free and resident beyond the
+ * greatest of them, and some slack, is excess; a step gives back a share of it, so a burst that returns within the
+ * window finds its memory in place. When PHASE_FACTOR times as much as is in use is free, and phase_keep on top, that
+ * is taken for the end of a phase and given back at once: a process with one thread may not come by here again. If the
+ * demand returns soon, that was a mistake, and phase_keep doubles: released memory that is needed again soon costs more
+ * than anything else here. */
 #include "backend/hugepage.h"
 #include "base/os.h"
 
@@ -14,15 +15,15 @@ enum {
     SLOTS = 8,
     SLOT_MS = 500,
     STEP_MS = 100,
-    STEP_SHARE = 4,                /* a step returns this part of the excess */
-    STEP_HPS = 4,                  /* and at least as many hugepages */
-    CALL_HPS = 16,                 /* hugepages given back by one system call: 2 ms of it */
-    RETRY_MS = 10000,              /* after a refusal (locked memory) */
-    LIMIT_SHARE = 16,              /* of RLIMIT_AS may stay reserved without use */
+    STEP_SHARE = 4,   /* a step returns this part of the excess */
+    STEP_HPS = 4,     /* and at least as many hugepages */
+    CALL_HPS = 16,    /* hugepages given back by one system call: 2 ms of it */
+    RETRY_MS = 10000, /* after a refusal (locked memory) */
+    LIMIT_SHARE = 16, /* of RLIMIT_AS may stay reserved without use */
     LIMIT_KEEP = 8 << 20,
-    SLACK_SHARE = 8,               /* of the demand, for what fragmentation keeps from being used */
+    SLACK_SHARE = 8, /* of the demand, for what fragmentation keeps from being used */
     REGRET_MS = 3000,
-    PHASE_FACTOR = 3,              /* free pages for each used one at which a phase has ended */
+    PHASE_FACTOR = 3, /* free pages for each used one at which a phase has ended */
 };
 
 struct lock backend_release_lock = LOCK_INIT(RANK_RELEASE);
@@ -99,7 +100,8 @@ static size_t release_whole(size_t want) {
     while (released < want) {
         size_t length;
         lock_take(&backend_lock);
-        struct hugepage *first = range_take_dirty(min_size(CALL_HPS, (want - released + HP_SIZE - 1) >> HP_SHIFT), &length, false);
+        struct hugepage *first = range_take_dirty(min_size(CALL_HPS, (want - released + HP_SIZE - 1) >> HP_SHIFT),
+                                                  &length, false);
         lock_drop(&backend_lock);
         if (!first)
             break;
@@ -278,7 +280,8 @@ size_t backend_release_step(void) {
             released = release_whole(phase << RN_PAGE_SHIFT);
         } else if (excess && now - step_last >= STEP_MS) {
             step_last = now;
-            released = release_whole(min_size(excess, max_size(excess / STEP_SHARE, STEP_HPS * HP_PAGES)) << RN_PAGE_SHIFT);
+            released = release_whole(min_size(excess, max_size(excess / STEP_SHARE, STEP_HPS * HP_PAGES))
+                                     << RN_PAGE_SHIFT);
         }
     }
     lock_drop(&backend_release_lock);

@@ -14,7 +14,8 @@
 #define RN_CACHE_LINE 64
 #define RN_ALIGNED(n) __attribute__((aligned(n)))
 
-/* Initial-exec: one load from the GOT, no call; the price is a few bytes of the static TLS area, which dlopen has in stock. */
+/* Initial-exec: one load from the GOT, no call; the price is a few bytes of the static TLS area, which dlopen has in
+ * stock. */
 #define RN_TLS __thread __attribute__((tls_model("initial-exec")))
 
 /* Debug builds check invariants; release builds still compile the expression, so that it cannot rot. */
@@ -26,10 +27,10 @@ enum { RN_CHECKS = 0 };
 
 void rn_assert_failed(const char *expression, const char *file, int line) __attribute__((noreturn, cold));
 
-#define RN_ASSERT(x)                                         \
-    do {                                                     \
-        if (RN_CHECKS && RN_UNLIKELY(!(x)))                  \
-            rn_assert_failed(#x, __FILE__, __LINE__);        \
+#define RN_ASSERT(x)                                  \
+    do {                                              \
+        if (RN_CHECKS && RN_UNLIKELY(!(x)))           \
+            rn_assert_failed(#x, __FILE__, __LINE__); \
     } while (0)
 
 enum {

@@ -3,13 +3,14 @@
 #include "base/os.h"
 
 _Atomic(const void *) lock_fork_owner;
-/* With the initialized variables, in the gap before the frontend's 32-byte aligned area: 64 bytes of static TLS in all. */
+/* With the initialized variables, in the gap before the frontend's 32-byte aligned area: 64 bytes of static TLS in all.
+ */
 RN_TLS uint32_t lock_self __attribute__((section(".tdata")));
 
 enum { SPINS = 400 };
 
-/* The three-state futex mutex of Drepper, "Futexes are tricky" (2011), section 5, with a short spin before the sleep: most
- * critical sections here are shorter than a system call. */
+/* The three-state futex mutex of Drepper, "Futexes are tricky" (2011), section 5, with a short spin before the sleep:
+ * most critical sections here are shorter than a system call. */
 void lock_slow(struct lock *lock) {
     for (int spin = 0; spin < SPINS; spin++) {
         uint32_t state = atomic_load_explicit(&lock->state, memory_order_relaxed);

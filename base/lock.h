@@ -1,10 +1,11 @@
 /* lock.h: the allocator's locks, and their order.
  *
- * A lock is a futex word. Ranks: a thread takes locks only in ascending rank, two of one rank only in ascending index; debug
- * builds check it. The fork handlers take every lock in that order (frontend/fork.c), so this enum is the whole lock order.
+ * A lock is a futex word. Ranks: a thread takes locks only in ascending rank, two of one rank only in ascending index;
+ * debug builds check it. The fork handlers take every lock in that order (frontend/fork.c), so this enum is the whole
+ * lock order.
  *
- * Between the prepare handler and the parent or child handler the forking thread holds all of them, and other libraries'
- * handlers allocate in between: for that thread every lock reads as taken already (fork_owner).
+ * Between the prepare handler and the parent or child handler the forking thread holds all of them, and other
+ * libraries' handlers allocate in between: for that thread every lock reads as taken already (fork_owner).
  */
 #ifndef BASE_LOCK_H
 #define BASE_LOCK_H
@@ -35,8 +36,8 @@ struct lock {
 #define LOCK_INIT(r) \
     { .state = 0, .rank = (r) }
 
-/* The thread between fork's prepare and parent or child handler, as the address of its lock_self; NULL at all other times.
- * Relaxed: only the owner compares it with its own address, and it wrote it. */
+/* The thread between fork's prepare and parent or child handler, as the address of its lock_self; NULL at all other
+ * times. Relaxed: only the owner compares it with its own address, and it wrote it. */
 extern _Atomic(const void *) lock_fork_owner;
 
 /* Per thread: an address that names the thread, and in debug builds the mask of held ranks. */

@@ -3,9 +3,9 @@
 #include "base/os.h"
 
 enum {
-    META_CHUNK = 1 << 20,      /* address space taken from the system at a time */
-    META_STEP = 64 << 10,      /* committed at a time: bounded, since mlockall makes what is committed resident */
-    META_BLOCK_SIZES = 26,     /* 64 bytes to 2 GiB */
+    META_CHUNK = 1 << 20,  /* address space taken from the system at a time */
+    META_STEP = 64 << 10,  /* committed at a time: bounded, since mlockall makes what is committed resident */
+    META_BLOCK_SIZES = 26, /* 64 bytes to 2 GiB */
 };
 
 struct free_block {

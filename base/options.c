@@ -94,7 +94,8 @@ static bool parse_number(struct piece piece, size_t *value) {
 
 static bool is_allowed(int option, size_t value) {
     const struct option_row *row = &option_table[option];
-    return value >= row->min && value <= row->max && (option != OPT_HUGETLB || value == 0 || value == 2 || value == 1024);
+    return value >= row->min && value <= row->max &&
+           (option != OPT_HUGETLB || value == 0 || value == 2 || value == 1024);
 }
 
 static void parse_entry(struct piece entry) {

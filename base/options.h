@@ -1,4 +1,5 @@
-/* options.h: the run-time options: one table, set by RNALLOC_OPTIONS="name=value,..." at the first use of the library. */
+/* options.h: the run-time options: one table, set by RNALLOC_OPTIONS="name=value,..." at the first use of the library.
+ */
 #ifndef BASE_OPTIONS_H
 #define BASE_OPTIONS_H
 
@@ -31,8 +32,8 @@ extern const struct option_row option_table[OPT_COUNT];
 /* The value in force. Constant after options_parse. */
 size_t option_get(enum option option);
 
-/* Reads `text` (NULL: nothing to do), reporting each bad entry in a line on stderr and keeping its default. "help" prints the
- * table to stderr. */
+/* Reads `text` (NULL: nothing to do), reporting each bad entry in a line on stderr and keeping its default. "help"
+ * prints the table to stderr. */
 void options_parse(const char *text);
 
 #endif

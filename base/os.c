@@ -110,16 +110,16 @@ int os_map_hugetlb(void *start, size_t size, unsigned shift) {
     return result_of(saved, at == MAP_FAILED);
 }
 
-/* mremap(2) unmaps the destination before it can fail for lack of memory, and then another thread's mapping may come to lie there:
- * the hole is filled again only if it is still one. */
+/* mremap(2) unmaps the destination before it can fail for lack of memory, and then another thread's mapping may come to
+ * lie there: the hole is filled again only if it is still one. */
 int os_move(void *from, void *to, size_t size) {
     int saved = errno;
     void *at = mremap(from, size, size, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to);
     int error = 0;
     if (at == MAP_FAILED) {
         error = -EAGAIN;
-        if (mprotect(to, size, PROT_READ | PROT_WRITE) != 0 && map((uintptr_t)to, size, PROT_READ | PROT_WRITE,
-                                                                  MAP_FIXED_NOREPLACE) != to)
+        if (mprotect(to, size, PROT_READ | PROT_WRITE) != 0 &&
+            map((uintptr_t)to, size, PROT_READ | PROT_WRITE, MAP_FIXED_NOREPLACE) != to)
             error = -ENOMEM;
     }
     errno = saved;
@@ -154,8 +154,8 @@ int os_membarrier(void) {
     return error ? error : membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ);
 }
 
-/* The raw call gives the size of the kernel's mask in bytes, which glibc's wrapper hides. sched_getaffinity(2), "C library/kernel
- * differences". */
+/* The raw call gives the size of the kernel's mask in bytes, which glibc's wrapper hides. sched_getaffinity(2), "C
+ * library/kernel differences". */
 unsigned os_cpu_bound(void) {
     int saved = errno;
     unsigned long mask[8192 / (8 * sizeof(unsigned long))];
@@ -185,9 +185,9 @@ uint64_t os_now_ms(void) {
 
 size_t os_address_limit(void) { return address_limit; }
 
-/* Under overcommit 2 the kernel ignores MAP_NORESERVE, so it refuses a writable mapping of more memory than any machine has; the
- * other modes give it. This needs no file, which a sandbox may forbid by now. proc(5), vm.overcommit_memory. Under RLIMIT_AS the
- * attempt would prove nothing: os_init read the file. */
+/* Under overcommit 2 the kernel ignores MAP_NORESERVE, so it refuses a writable mapping of more memory than any machine
+ * has; the other modes give it. This needs no file, which a sandbox may forbid by now. proc(5), vm.overcommit_memory.
+ * Under RLIMIT_AS the attempt would prove nothing: os_init read the file. */
 bool os_strict_commit(void) {
     int known = atomic_load_explicit(&strict_commit, memory_order_relaxed);
     if (known == STRICT_UNKNOWN) {

@@ -1,8 +1,9 @@
-/* os.h: every call to the operating system that the allocator makes, behind one contract, so that tests can script failure.
+/* os.h: every call to the operating system that the allocator makes, behind one contract, so that tests can script
+ * failure.
  *
- * Functions that give memory return its address or NULL. The others return 0 or a negative errno. None touches errno, none
- * allocates, all are thread-safe. Addresses and sizes are multiples of os_page_size() unless said otherwise.
- * Named exceptions, elsewhere: the registration of rseq (frontend/rseq.c) and the fatal message (base/fatal.c).
+ * Functions that give memory return its address or NULL. The others return 0 or a negative errno. None touches errno,
+ * none allocates, all are thread-safe. Addresses and sizes are multiples of os_page_size() unless said otherwise. Named
+ * exceptions, elsewhere: the registration of rseq (frontend/rseq.c) and the fatal message (base/fatal.c).
  */
 #ifndef BASE_OS_H
 #define BASE_OS_H
@@ -14,11 +15,12 @@
 /* The kernel's page size: 4, 16 or 64 KiB. */
 size_t os_page_size(void);
 
-/* What the kernel backs by one huge page: as much as one page of page table entries maps (hpage_pmd_size, without its file). */
+/* What the kernel backs by one huge page: as much as one page of page table entries maps (hpage_pmd_size, without its
+ * file). */
 size_t os_huge_size(void);
 
-/* Address space without access, costing no memory and no commit charge; mapped at `hint` if that is free (hint 0: anywhere),
- * aligned to `align` (a power of two). */
+/* Address space without access, costing no memory and no commit charge; mapped at `hint` if that is free (hint 0:
+ * anywhere), aligned to `align` (a power of two). */
 void *os_reserve(uintptr_t hint, size_t size, size_t align);
 
 /* Address space that reads as zeros until os_commit makes parts of it writable; same terms as os_reserve. */
@@ -27,11 +29,13 @@ void *os_reserve_zeros(size_t size);
 /* Gives address space back. */
 void os_unreserve(void *start, size_t size);
 
-/* Makes reserved memory readable and writable; it reads as zeros. -ENOMEM when the commit limit or map count is reached. */
+/* Makes reserved memory readable and writable; it reads as zeros. -ENOMEM when the commit limit or map count is
+ * reached. */
 int os_commit(void *start, size_t size);
 
-/* Drops the contents and, where the system counts commitments (overcommit 2), their charge; the memory reads as zeros after
- * the next os_commit. `charged` out: whether the range stays committed (MADV_DONTNEED) or must be committed again. */
+/* Drops the contents and, where the system counts commitments (overcommit 2), their charge; the memory reads as zeros
+ * after the next os_commit. `charged` out: whether the range stays committed (MADV_DONTNEED) or must be committed
+ * again. */
 int os_release(void *start, size_t size, bool *still_committed);
 
 /* Asks for, or forbids, huge pages in the range. Advice only: failure changes nothing. */
@@ -41,11 +45,13 @@ int os_advise_base(void *start, size_t size);
 /* Replaces a reserved range by explicit huge pages of 2^shift bytes. */
 int os_map_hugetlb(void *start, size_t size, unsigned shift);
 
-/* Moves the pages of [from, from + size) to `to` (both committed), leaving `from` committed but empty; what `to` held is gone.
- * 0; or -EAGAIN: nothing moved and `to` is committed and empty; or another error: `to` is lost and must never be used. */
+/* Moves the pages of [from, from + size) to `to` (both committed), leaving `from` committed but empty; what `to` held
+ * is gone. 0; or -EAGAIN: nothing moved and `to` is committed and empty; or another error: `to` is lost and must never
+ * be used. */
 int os_move(void *from, void *to, size_t size);
 
-/* Futex on a private 32-bit word. os_wait returns on a wake-up, on a changed word, on a signal, or after timeout_ms (0: none). */
+/* Futex on a private 32-bit word. os_wait returns on a wake-up, on a changed word, on a signal, or after timeout_ms (0:
+ * none). */
 void os_wait(uint32_t *word, uint32_t expected, unsigned timeout_ms);
 void os_wake(uint32_t *word, int count);
 
@@ -84,7 +90,8 @@ void os_restore_signals(const struct os_signals *saved);
 /* Names the calling thread, in at most 15 bytes. */
 void os_name_thread(const char *name);
 
-/* Reads the facts above that need a system call. Called once, before any other function here; later none opens a file. */
+/* Reads the facts above that need a system call. Called once, before any other function here; later none opens a file.
+ */
 void os_init(void);
 
 #endif

@@ -8,7 +8,8 @@
  *         --class 0, size above 256 KiB--> large_alloc   --else--> pool_refill --> middle_take --> backend
  *   free (pool_ARCH.S)
  *     --bin full, pool closed, no area, class 0, top of the bin--> rn_free_slow
- *         --NULL--> nothing   --class 0--> large_free, or the end of the process   --else--> pool_overflow --> middle_put
+ *         --NULL--> nothing   --class 0--> large_free, or the end of the process
+ *         --else--> pool_overflow --> middle_put
  */
 #include <errno.h>
 #include <string.h>
@@ -196,8 +197,8 @@ RN_EXPORT void *reallocarray(void *block, size_t count, size_t size) {
 
 /* ---- Aligned blocks ---- */
 
-/* The smallest class that holds `size` and whose size is a multiple of the alignment: spans start on pages, so its objects are
- * aligned. 0 if there is none. */
+/* The smallest class that holds `size` and whose size is a multiple of the alignment: spans start on pages, so its
+ * objects are aligned. 0 if there is none. */
 static unsigned aligned_class(size_t alignment, size_t size) {
     if (alignment > RN_PAGE)
         return 0;
@@ -207,7 +208,8 @@ static unsigned aligned_class(size_t alignment, size_t size) {
     return class_index;
 }
 
-/* An object of the class; or, where the bin offers one that another class lent, one that is not aligned for certain, an exact one. */
+/* An object of the class; or, where the bin offers one that another class lent, one that is not aligned for certain, an
+ * exact one. */
 static void *alloc_aligned_class(size_t alignment, size_t size, unsigned class_index) {
     void *block = rn_alloc_class(size, class_index);
     if (RN_LIKELY(((uintptr_t)block & (alignment - 1)) == 0))

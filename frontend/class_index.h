@@ -1,4 +1,5 @@
-/* class_index.h: from a size to its index in the class table. Included by the assembly too, hence macros and nothing else.
+/* class_index.h: from a size to its index in the class table. Included by the assembly too, hence macros and nothing
+ * else.
  *
  *     size <= CLASS_FINE_MAX:  (size + 7) >> 3
  *     up to CLASS_SIZE_MAX:    CLASS_COARSE_BASE + ((size + CLASS_COARSE_STEP - 1) >> CLASS_COARSE_SHIFT)

@@ -1,8 +1,8 @@
 /* cxx.c: the C++ allocation functions (ISO C++ 17.6.3), in C and without a dependency on libstdc++.
  *
- * What only C++ can do (throw std::bad_alloc, ask for the new-handler) is reached through weak references, or looked up in a
- * libstdc++ that a C program loaded later. C cannot catch: a nothrow form that meets a new-handler, which may throw, goes to the
- * C++ library's own nothrow form; that calls our throwing form and catches. */
+ * What only C++ can do (throw std::bad_alloc, ask for the new-handler) is reached through weak references, or looked up
+ * in a libstdc++ that a C program loaded later. C cannot catch: a nothrow form that meets a new-handler, which may
+ * throw, goes to the C++ library's own nothrow form; that calls our throwing form and catches. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -90,7 +90,8 @@ static void *new_aligned_nothrow(size_t size, size_t alignment, const void *tag)
     return library_nothrow("_ZnwmSt11align_val_tRKSt9nothrow_t", size, alignment, tag);
 }
 
-/* The names are those of the Itanium C++ ABI: nw/na new/new[], dl/da delete/delete[], m size_t, St11align_val_t, RKSt9nothrow_t. */
+/* The names are those of the Itanium C++ ABI: nw/na new/new[], dl/da delete/delete[], m size_t, St11align_val_t,
+ * RKSt9nothrow_t. */
 #define OPERATOR_NEW(name, parameters, call) \
     RN_EXPORT void *name parameters;         \
     RN_EXPORT void *name parameters { return call; }

@@ -1,8 +1,10 @@
-/* fork.c: the forking thread takes every lock of the library, in the order of their ranks, so that the child finds every
- * structure whole. Pools need nothing: each thread's stores are in the child as a prefix of what it did, and a prefix of a
- * restartable sequence is nothing at all. What other threads held between tiers is lost in the child: a batch each at most.
+/* fork.c: the forking thread takes every lock of the library, in the order of their ranks, so that the child finds
+ * every structure whole. Pools need nothing: each thread's stores are in the child as a prefix of what it did, and a
+ * prefix of a restartable sequence is nothing at all. What other threads held between tiers is lost in the child: a
+ * batch each at most.
  *
- * Other libraries' handlers run between ours and allocate: for the forking thread all locks read as taken (lock_fork_owner). */
+ * Other libraries' handlers run between ours and allocate: for the forking thread all locks read as taken
+ * (lock_fork_owner). */
 #include "frontend/fork.h"
 
 #include <pthread.h>

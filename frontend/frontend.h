@@ -1,4 +1,5 @@
-/* frontend.h: the door of the frontend, for tests: the public API itself is include/rnalloc.h and the standard names. */
+/* frontend.h: the door of the frontend, for tests: the public API itself is include/rnalloc.h and the standard names.
+ */
 #ifndef FRONTEND_FRONTEND_H
 #define FRONTEND_FRONTEND_H
 

@@ -1,9 +1,10 @@
 /* helper.c: the thread that gives an idle process's memory back.
  *
- * It is born only in our pthread_create, after the real call returned and with no lock held: glibc calls free under the lock of
- * its stack cache, which pthread_create takes, so never inside malloc or free. It sleeps on a futex without a timeout until a
- * slow path sees more free memory than the threshold and pokes it; it works while there is excess; it ends after a minute in
- * which it did nothing and the heap was small, to be born again at the next pthread_create. A child of fork forgets it. */
+ * It is born only in our pthread_create, after the real call returned and with no lock held: glibc calls free under the
+ * lock of its stack cache, which pthread_create takes, so never inside malloc or free. It sleeps on a futex without a
+ * timeout until a slow path sees more free memory than the threshold and pokes it; it works while there is excess; it
+ * ends after a minute in which it did nothing and the heap was small, to be born again at the next pthread_create. A
+ * child of fork forgets it. */
 #include <pthread.h>
 #include <signal.h>
 
@@ -15,14 +16,14 @@
 
 enum {
     HELPER_STACK = 64 << 10,
-    WORK_MS = 250,      /* between two looks while there is something to give back */
+    WORK_MS = 250, /* between two looks while there is something to give back */
     IDLE_MS = 60000,
-    QUIET_LOOKS = 4,    /* looks without allocation before caches are flushed */
+    QUIET_LOOKS = 4, /* looks without allocation before caches are flushed */
 };
 
 static struct lock helper_lock = LOCK_INIT(RANK_HELPER);
-static bool alive;          /* under helper_lock */
-static uint32_t poked;      /* the futex: 1 when there may be work */
+static bool alive;     /* under helper_lock */
+static uint32_t poked; /* the futex: 1 when there may be work */
 
 static size_t threshold(void) { return option_get(OPT_HELPER_MIN_MIB) << 20; }
 

@@ -92,8 +92,8 @@ void library_init(void) {
     init_once();
 }
 
-/* A program that never allocates before its first fork still has the handlers registered by then; and one that never allocates
- * at all pays for little else. */
+/* A program that never allocates before its first fork still has the handlers registered by then; and one that never
+ * allocates at all pays for little else. */
 __attribute__((constructor)) static void library_loaded(void) {
     fork_handlers_register();
     if (getenv("RNALLOC_OPTIONS")) {

@@ -1,9 +1,10 @@
-/* interpose.c: calls of the C library that this library stands in front of. Only in the shared library. vfork is in the assembly.
+/* interpose.c: calls of the C library that this library stands in front of. Only in the shared library. vfork is in the
+ * assembly.
  *
  * pthread_create: the helper thread is born after it (helper.c).
- * dlopen: RTLD_DEEPBIND binds a library's calls of free to the C library's own, while its blocks come from here; the flag is
- *   cleared. The real function is tail-called, since it finds the caller's RUNPATH by its return address.
- * clone: a child that shares the memory and the thread's TLS has no rseq, like vfork's; if it runs beside its parent, neither
+ * dlopen: RTLD_DEEPBIND binds a library's calls of free to the C library's own, while its blocks come from here; the
+ * flag is cleared. The real function is tail-called, since it finds the caller's RUNPATH by its return address. clone:
+ * a child that shares the memory and the thread's TLS has no rseq, like vfork's; if it runs beside its parent, neither
  *   may use a pool again. */
 #include "frontend/interpose.h"
 
@@ -39,7 +40,8 @@ int real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, voi
     return function ? ((create_function)(uintptr_t)function)(thread, attributes, start, argument) : EAGAIN;
 }
 
-RN_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument) {
+RN_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *),
+                             void *argument) {
     library_init();
     if (!process_has_threads())
         stop_prepare();

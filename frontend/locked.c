@@ -1,5 +1,6 @@
-/* locked.c: pools with a lock, shared by threads that have none of their own: children of vfork, threads whose rseq is gone,
- * threads beyond the cap of stand-ins, and all threads of a ThreadSanitizer build. A thread uses the one its address hashes to. */
+/* locked.c: pools with a lock, shared by threads that have none of their own: children of vfork, threads whose rseq is
+ * gone, threads beyond the cap of stand-ins, and all threads of a ThreadSanitizer build. A thread uses the one its
+ * address hashes to. */
 #include "base/meta.h"
 #include "frontend/pool.h"
 

@@ -1,6 +1,5 @@
 #include "frontend/pool.h"
 
-
 #include <string.h>
 
 #include "backend/backend.h"
@@ -195,7 +194,8 @@ static void capacity_change(struct pool *pool, struct bin_room *room, uint32_t c
     atomic_fetch_add_explicit(&capacity_total, change, memory_order_relaxed);
 }
 
-/* Takes half the capacity from a bin that stood still since the last look. Holds the lock, on the pool's own id if it can. */
+/* Takes half the capacity from a bin that stood still since the last look. Holds the lock, on the pool's own id if it
+ * can. */
 static void bin_shrink(struct pool *pool, unsigned class_index) {
     struct bin_room *room = &pool->room[class_index];
     uint32_t current = get(&pool->bins[class_index].current);
@@ -215,7 +215,8 @@ static void bin_shrink(struct pool *pool, unsigned class_index) {
         capacity_change(pool, room, capacity, size_classes[class_index].size);
 }
 
-/* Finds room for `bytes` more in the budget: the pool's own, what other pools leave of theirs, or what colder bins give back. */
+/* Finds room for `bytes` more in the budget: the pool's own, what other pools leave of theirs, or what colder bins give
+ * back. */
 static bool budget_find(struct pool *pool, unsigned class_index, size_t bytes) {
     size_t budget = pool_budget();
     for (unsigned looked = 0;; looked++) {
@@ -231,7 +232,8 @@ static bool budget_find(struct pool *pool, unsigned class_index, size_t bytes) {
     }
 }
 
-/* Moves the bin to an array of `words` words and gives it `capacity`. Holds the lock. False if the thread left the pool. */
+/* Moves the bin to an array of `words` words and gives it `capacity`. Holds the lock. False if the thread left the
+ * pool. */
 static bool bin_move(struct pool *pool, unsigned class_index, size_t words, uint32_t capacity) {
     struct bin_room *room = &pool->room[class_index];
     uint32_t base = array_take(pool, words);
@@ -257,7 +259,8 @@ static bool bin_grow(struct pool *pool, unsigned class_index) {
     uint32_t capacity = room->capacity ? room->capacity * 2 + 1 : first_capacity(class_index);
     bool grown = false;
     capacity = (uint32_t)min_size(capacity, most_capacity(class_index));
-    if (capacity > room->capacity && (budget_find(pool, class_index, (capacity - room->capacity) * size) || !room->capacity)) {
+    if (capacity > room->capacity &&
+        (budget_find(pool, class_index, (capacity - room->capacity) * size) || !room->capacity)) {
         size_t words = FIRST_WORDS;
         while (words < (size_t)capacity + 1)
             words *= 2;
@@ -294,8 +297,8 @@ static void check_mark(struct pool *pool, unsigned class_index) {
     line_fatal(&line);
 }
 
-/* You are here because the bin was empty. Grows it if it overflowed before, or is smaller than a batch; fetches a batch; keeps
- * one object for the caller. Should the thread move meanwhile, the rest lands where it is then. */
+/* You are here because the bin was empty. Grows it if it overflowed before, or is smaller than a batch; fetches a
+ * batch; keeps one object for the caller. Should the thread move meanwhile, the rest lands where it is then. */
 void *pool_refill(unsigned class_index) {
     struct pool *pool = current_pool();
     void *batch[BATCH_MOST];
@@ -318,7 +321,8 @@ void *pool_refill(unsigned class_index) {
     return object;
 }
 
-/* You are here because the bin was full, or absent, or its top is the same object. Makes room, and puts the object into it. */
+/* You are here because the bin was full, or absent, or its top is the same object. Makes room, and puts the object into
+ * it. */
 void pool_overflow(unsigned class_index, void *object) {
     struct pool *pool = current_pool();
     void *batch[BATCH_MOST + 1];
@@ -393,7 +397,8 @@ static bool is_victim(struct pool *pool, bool all) {
     return (all || idle) && pool_free_bytes(pool) != 0;
 }
 
-/* Stops the victims among the ids, waits until no section is in one of them, empties and opens them again. Holds drain_lock. */
+/* Stops the victims among the ids, waits until no section is in one of them, empties and opens them again. Holds
+ * drain_lock. */
 static size_t drain_ids(unsigned first, unsigned end, bool all) {
     bool any = false;
     size_t bytes = 0;

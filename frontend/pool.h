@@ -3,7 +3,7 @@
  *   area      32 bytes that the kernel shares with a thread (rseq(2)); or a stand-in of ours with an id of our choice
  *   id        what an area says: mm_cid or cpu_id; or, without rseq, the thread's own number
  *   RnPool    free objects for whoever has the id now: one bin per size class
- *   RnBin     an array stack of pointers: `current` is the offset of its top slot, `end` that of the last slot it may use
+ *   RnBin     an array stack of pointers: `current` is the offset of its top slot, `end` that of the last it may use
  *
  *     pool                                                         slots of one bin
  *     +--------------------------------------------------+        +------+----+----+-----------+
@@ -13,12 +13,17 @@
  *
  * The mark below the first object is the address of its own slot with the lowest bit set: no object has that bit.
  *
- * Who writes: `current` and the slots only in a restartable sequence on the pool's id (pool_x86_64.S, pool_aarch64.S), or by
- * the holder of the drain lock while the pool is stopped. `end` likewise. Everything behind `lock` by the holder of `lock`.
+ * Who writes: `current` and the slots only in a restartable sequence on the pool's id (pool_x86_64.S, pool_aarch64.S),
+ * or by the holder of the drain lock while the pool is stopped. `end` likewise. Everything behind `lock` by the holder
+ * of `lock`.
  *
- * Life of a pool: absent (pool_of[id] is the closed pool, pools[id] is NULL) --first use of the id--> open (both are the pool)
- * --pool_stop--> stopped (pool_of[id] is the closed pool again) --pool_start--> open. Its memory is never unmapped, since a
- * sequence about to be aborted may still read it.
+ * Life of a pool, in terms of its id:
+ *
+ *   absent: pool_of[id] is the closed pool, pools[id] is NULL   --first use of the id--> open
+ *   open: both are the pool                                     --drain_ids--> stopped
+ *   stopped: pool_of[id] is the closed pool again               --emptied--> open
+ *
+ * Its memory is never unmapped, since a sequence about to be aborted may still read it.
  */
 #ifndef FRONTEND_POOL_H
 #define FRONTEND_POOL_H
@@ -30,7 +35,8 @@
 #include "frontend/class_index.h"
 #include "middle/middle.h"
 
-/* The kernel's struct rseq as far as it is used here; linux/rseq.h. Only rseq_cs is ever written, and only by the assembly. */
+/* The kernel's struct rseq as far as it is used here; linux/rseq.h. Only rseq_cs is ever written, and only by the
+ * assembly. */
 struct area {
     uint32_t cpu_id_start;
     int32_t cpu_id; /* negative: not registered */
@@ -54,11 +60,11 @@ struct bin {
 };
 
 struct bin_room {
-    uint32_t base;       /* offset of the mark */
-    uint32_t slots;      /* in the array */
-    uint32_t capacity;   /* of them usable: end == base + 8 * capacity */
-    uint32_t seen;       /* `current` at the last look: unchanged means cold */
-    bool overflowed;     /* drained since the last growth */
+    uint32_t base;     /* offset of the mark */
+    uint32_t slots;    /* in the array */
+    uint32_t capacity; /* of them usable: end == base + 8 * capacity */
+    uint32_t seen;     /* `current` at the last look: unchanged means cold */
+    bool overflowed;   /* drained since the last growth */
 };
 
 enum {
@@ -71,12 +77,12 @@ struct pool {
     struct bin bins[RN_CLASSES];
     struct lock lock; /* everything below */
     uint32_t id;
-    uint32_t next_free;  /* offset of the unused rest of the pool's memory */
+    uint32_t next_free; /* offset of the unused rest of the pool's memory */
     uint32_t committed;
     uint32_t limit;
-    uint32_t hand;           /* the class whose bin is looked at next for capacity */
-    size_t capacity_bytes;   /* of all bins */
-    uint64_t fingerprint;    /* of all `current`s at the last idle look */
+    uint32_t hand;              /* the class whose bin is looked at next for capacity */
+    size_t capacity_bytes;      /* of all bins */
+    uint64_t fingerprint;       /* of all `current`s at the last idle look */
     uint32_t spare[SLOT_SIZES]; /* offsets of unused arrays, linked through their first word */
     struct bin_room room[RN_CLASSES];
 };
@@ -91,12 +97,14 @@ extern struct area rn_new_area;
 extern struct area rn_no_area;
 
 enum { CLASS_TABLE_SIZE = CLASS_COARSE_BASE + RN_MAX_SMALL / CLASS_COARSE_STEP + 1 };
-_Static_assert(CLASS_SIZE_MAX == RN_MAX_SMALL && CLASS_COARSE_STEP == 1 << CLASS_COARSE_SHIFT, "class_index.h is of one piece");
+_Static_assert(CLASS_SIZE_MAX == RN_MAX_SMALL && CLASS_COARSE_STEP == 1 << CLASS_COARSE_SHIFT,
+               "class_index.h is of one piece");
 _Static_assert(CLASS_FINE_MAX / 8 + 1 == CLASS_COARSE_BASE + CLASS_FINE_MAX / CLASS_COARSE_STEP + 1, "and has no gap");
 
 /* Where the class of a size up to RN_MAX_SMALL stands in the class table. */
 static inline size_t class_index_of(size_t size) {
-    return size <= CLASS_FINE_MAX ? (size + 7) >> 3 : CLASS_COARSE_BASE + ((size + CLASS_COARSE_STEP - 1) >> CLASS_COARSE_SHIFT);
+    return size <= CLASS_FINE_MAX ? (size + 7) >> 3
+                                  : CLASS_COARSE_BASE + ((size + CLASS_COARSE_STEP - 1) >> CLASS_COARSE_SHIFT);
 }
 
 /* The assembly. All return what they did, having done it wholly or not at all; 0 when the thread has no pool now. */
@@ -114,15 +122,16 @@ void *rn_alloc_class(size_t size, unsigned class_index);
 struct mode_state {
     int kind; /* enum rn_mode_kind */
     const char *reason;
-    unsigned ids;       /* size of rn_pool_of */
-    bool can_stop;      /* other ids' pools can be stopped */
+    unsigned ids;  /* size of rn_pool_of */
+    bool can_stop; /* other ids' pools can be stopped */
 };
 extern struct mode_state rn_mode;
 void mode_init(void);
 /* Gives the calling thread an area: the kernel's, or a stand-in. */
 void thread_register(void);
 bool process_has_threads(void);
-/* Before the first thread is created: what stopping other ids' pools will need, while it costs 3 us instead of 20 ms. */
+/* Before the first thread is created: what stopping other ids' pools will need, while it costs 3 us instead of 20 ms.
+ */
 void stop_prepare(void);
 
 /* pool.c */

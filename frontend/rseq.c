@@ -1,8 +1,9 @@
 /* rseq.c: which mode the process runs in, and each thread's area.
  *
- * The C library's registration is used where there is one (__rseq_offset, __rseq_size: glibc >= 2.35). Where it made none, each
- * thread registers an area of its own at its first slow path. Where the kernel refuses, threads get stand-in areas with ids of
- * our own, and so pools of their own. See rseq(2) in librseq, and the kernel's Documentation/userspace-api/rseq.rst. */
+ * The C library's registration is used where there is one (__rseq_offset, __rseq_size: glibc >= 2.35). Where it made
+ * none, each thread registers an area of its own at its first slow path. Where the kernel refuses, threads get stand-in
+ * areas with ids of our own, and so pools of their own. See rseq(2) in librseq, and the kernel's
+ * Documentation/userspace-api/rseq.rst. */
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
@@ -27,7 +28,7 @@
 
 enum {
     AREA_SIZE = 32,
-    CID_END = 28,      /* the end of mm_cid in the area */
+    CID_END = 28,       /* the end of mm_cid in the area */
     THREAD_POOLS = 512, /* pools for threads without rseq; more threads share locked ones */
 #if defined(__x86_64__)
     SIGNATURE = 0x53053053,
@@ -59,7 +60,8 @@ static uint32_t ids_back_count, ids_used;
 /* Threads that were ever given an area, and the first of them: a process with one never needs a membarrier. */
 static _Atomic uint32_t threads_seen;
 
-/* seq_cst: pairs with the fence in thread_register. Either the drainer sees the new thread, or that thread sees the pools stopped. */
+/* seq_cst: pairs with the fence in thread_register. Either the drainer sees the new thread, or that thread sees the
+ * pools stopped. */
 bool process_has_threads(void) {
     atomic_thread_fence(memory_order_seq_cst);
     return atomic_load_explicit(&threads_seen, memory_order_relaxed) > 1;
@@ -85,7 +87,8 @@ static struct area *libc_area(void) {
 #endif
 }
 
-/* Registers the thread's own area. 0 or -errno. Signals are blocked: a handler that allocated here would register too. */
+/* Registers the thread's own area. 0 or -errno. Signals are blocked: a handler that allocated here would register too.
+ */
 static int own_register(void) {
     struct os_signals signals;
     int saved = errno;
@@ -119,7 +122,8 @@ enum { IS_ARM64 = 1 };
 enum { IS_ARM64 = 0 };
 #endif
 
-/* arm64 kernels from 6.19 on did not abort sections on preemption within one CPU, up to a fix that no version number tells. */
+/* arm64 kernels from 6.19 on did not abort sections on preemption within one CPU, up to a fix that no version number
+ * tells. */
 static bool is_kernel_trusted(void) { return !IS_ARM64 || option_get(OPT_ARM64_RSEQ) || kernel_version() < 6019; }
 
 /* The area that glibc or librseq registered for this thread, if the kernel took it. */
@@ -157,8 +161,8 @@ static bool use_rseq(void) {
     return false;
 }
 
-/* Before 6.9 a barrier was missing where a CPU switches between processes, which arm64 does not supply by itself: two threads could
- * hold one mm_cid for a moment. */
+/* Before 6.9 a barrier was missing where a CPU switches between processes, which arm64 does not supply by itself: two
+ * threads could hold one mm_cid for a moment. */
 static bool has_cid(void) {
     size_t feature = getauxval(AT_RSEQ_FEATURE_SIZE);
     return option_get(OPT_CID) && feature >= CID_END && (!IS_ARM64 || kernel_version() >= 6009);

@@ -1,4 +1,5 @@
-/* rseq_section_x86_64.h: how a restartable sequence is written for x86-64. For assembly only; one sequence per function. */
+/* rseq_section_x86_64.h: how a restartable sequence is written for x86-64. For assembly only; one sequence per
+ * function. */
 #ifndef FRONTEND_RSEQ_SECTION_X86_64_H
 #define FRONTEND_RSEQ_SECTION_X86_64_H
 
@@ -31,7 +32,8 @@
 	.cfi_adjust_cfa_offset \bytes
 .endm
 
-/* The store to rseq_cs, through the registers given; sets `section` for the labels of this sequence. The descriptor is struct
+/* The store to rseq_cs, through the registers given; sets `section` for the labels of this sequence. The descriptor
+ * is struct
  * rseq_cs of linux/rseq.h; its pointer array is for debuggers, which must not stop inside. */
 .set section, 0
 .macro RSEQ_BEGIN_AT area:req, scratch:req

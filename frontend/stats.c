@@ -1,4 +1,5 @@
-/* stats.c: what the heap holds, for rnStats and for glibc's own interfaces: mallinfo(3), malloc_stats(3), malloc_info(3). */
+/* stats.c: what the heap holds, for rnStats and for glibc's own interfaces: mallinfo(3), malloc_stats(3),
+ * malloc_info(3). */
 #include <errno.h>
 #include <limits.h>
 #include <malloc.h>
@@ -48,8 +49,8 @@ RN_EXPORT struct rn_mode rnMode(void) {
     return mode;
 }
 
-/* mallinfo2: arena is what the heap holds of the system's memory apart from large blocks, which are hblkhd as mmapped ones are in
- * glibc; objects in caches count as free (fsmblks, part of fordblks). */
+/* mallinfo2: arena is what the heap holds of the system's memory apart from large blocks, which are hblkhd as mmapped
+ * ones are in glibc; objects in caches count as free (fsmblks, part of fordblks). */
 RN_EXPORT struct mallinfo2 mallinfo2(void) {
     struct rn_stats stats;
     struct mallinfo2 info;
@@ -140,7 +141,8 @@ RN_EXPORT int malloc_info(int options, FILE *stream) {
     return 0;
 }
 
-/* mallopt(3): glibc's parameters describe glibc's heap. Those that ask for less retention are moot here; all are accepted. */
+/* mallopt(3): glibc's parameters describe glibc's heap. Those that ask for less retention are moot here; all are
+ * accepted. */
 RN_EXPORT int mallopt(int parameter, int value) {
     (void)parameter;
     (void)value;

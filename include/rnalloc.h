@@ -1,15 +1,16 @@
 /* rnalloc.h: the public API of rnAlloc, a general-purpose memory allocator.
  *
- * The library also defines the standard names (malloc, free, operator new, ...), so a program needs this header only for
- * what the standard names do not offer. Every function here is thread-safe. Every function here is usable in the child of
- * fork(), whatever the other threads of the parent were doing. None is a cancellation point. None may be called from a
- * signal handler that interrupted another of them (malloc(3) gives no such licence either), although the common paths nest.
+ * The library also defines the standard names (malloc, free, operator new, ...), so a program needs this header only
+ * for what the standard names do not offer. Every function here is thread-safe. Every function here is usable in the
+ * child of fork(), whatever the other threads of the parent were doing. None is a cancellation point. None may be
+ * called from a signal handler that interrupted another of them (malloc(3) gives no such licence either), although the
+ * common paths nest.
  *
- * Sizes are in bytes. A block of more than 8 bytes is aligned to 16, a smaller one to 8. Blocks from rnAlloc and malloc,
- * rnFree and free, may be mixed freely.
+ * Sizes are in bytes. A block of more than 8 bytes is aligned to 16, a smaller one to 8. Blocks from rnAlloc and
+ * malloc, rnFree and free, may be mixed freely.
  *
- * Sources: malloc(3), posix_memalign(3), mallinfo(3), malloc_usable_size(3), malloc_trim(3), malloc_info(3); ISO C11 7.22.3,
- * ISO C23 7.24.3 (free_sized, free_aligned_sized).
+ * Sources: malloc(3), posix_memalign(3), mallinfo(3), malloc_usable_size(3), malloc_trim(3), malloc_info(3); ISO
+ * C11 7.22.3, ISO C23 7.24.3 (free_sized, free_aligned_sized).
  */
 #ifndef RNALLOC_H
 #define RNALLOC_H
@@ -24,24 +25,25 @@ extern "C" {
 #define RNALLOC_VERSION_MAJOR 0
 #define RNALLOC_VERSION_MINOR 1
 
-/* Allocates `size` bytes, uninitialized. A size of 0 gives a unique pointer. NULL with errno ENOMEM when memory is short or
- * size exceeds PTRDIFF_MAX; nothing is lost then. malloc(3). */
+/* Allocates `size` bytes, uninitialized. A size of 0 gives a unique pointer. NULL with errno ENOMEM when memory is
+ * short or size exceeds PTRDIFF_MAX; nothing is lost then. malloc(3). */
 void *rnAlloc(size_t size) __attribute__((malloc, alloc_size(1), warn_unused_result));
 
-/* Gives a block back. NULL is ignored. errno is kept. A pointer that is not the start of a live block of this allocator ends
- * the process with one line on stderr, at the latest when the block's batch reaches its span. free(3). */
+/* Gives a block back. NULL is ignored. errno is kept. A pointer that is not the start of a live block of this allocator
+ * ends the process with one line on stderr, at the latest when the block's batch reaches its span. free(3). */
 void rnFree(void *block);
 
 /* Allocates an array of `count` elements of `size` bytes, zeroed. NULL with ENOMEM as rnAlloc, also when the product
  * overflows. calloc(3). */
 void *rnCalloc(size_t count, size_t size) __attribute__((malloc, alloc_size(1, 2), warn_unused_result));
 
-/* Resizes a block, moving it if it must; contents are kept up to the smaller size. NULL block: as rnAlloc. Size 0: frees the
- * block and gives NULL, as glibc's realloc. On failure NULL with ENOMEM, and the block is as it was. realloc(3). */
+/* Resizes a block, moving it if it must; contents are kept up to the smaller size. NULL block: as rnAlloc. Size 0:
+ * frees the block and gives NULL, as glibc's realloc. On failure NULL with ENOMEM, and the block is as it was.
+ * realloc(3). */
 void *rnRealloc(void *block, size_t size) __attribute__((alloc_size(2), warn_unused_result));
 
-/* Allocates `size` bytes aligned to `alignment`, a power of two. NULL with EINVAL when it is none, with ENOMEM when memory is
- * short. posix_memalign(3). */
+/* Allocates `size` bytes aligned to `alignment`, a power of two. NULL with EINVAL when it is none, with ENOMEM when
+ * memory is short. posix_memalign(3). */
 void *rnAllocAligned(size_t alignment, size_t size) __attribute__((malloc, alloc_size(2), warn_unused_result));
 
 /* rnFree for a caller that knows the size it asked for. The size is a hint: the pagemap decides. ISO C23 free_sized. */
@@ -62,19 +64,19 @@ struct rn_sized_block {
 /* rnAlloc that also tells the usable size; {NULL, 0} with ENOMEM on failure. The shape of C++23's allocate_at_least. */
 struct rn_sized_block rnAllocSized(size_t size);
 
-/* Allocates up to `count` blocks of `size` bytes into `blocks`; gives the number allocated, which is less than `count` only
- * when memory is short (then errno is ENOMEM). */
+/* Allocates up to `count` blocks of `size` bytes into `blocks`; gives the number allocated, which is less than `count`
+ * only when memory is short (then errno is ENOMEM). */
 size_t rnAllocBatch(size_t size, void **blocks, size_t count);
 
 /* Frees `count` blocks, of any sizes; NULLs among them are skipped. errno is kept. */
 void rnFreeBatch(void **blocks, size_t count);
 
-/* Empties the caches and gives free memory back to the operating system until at most `keep` free bytes stay resident (as
- * far as whole pages go). Returns the bytes given back. malloc_trim(3) is rnReleaseMemory(pad) != 0. */
+/* Empties the caches and gives free memory back to the operating system until at most `keep` free bytes stay resident
+ * (as far as whole pages go). Returns the bytes given back. malloc_trim(3) is rnReleaseMemory(pad) != 0. */
 size_t rnReleaseMemory(size_t keep);
 
-/* A snapshot of the heap, in bytes unless said otherwise. Counters are read one by one while other threads work: each is
- * true of some moment, their sums nearly so. */
+/* A snapshot of the heap, in bytes unless said otherwise. Counters are read one by one while other threads work: each
+ * is true of some moment, their sums nearly so. */
 struct rn_stats {
     size_t reserved;       /* address space held for the heap */
     size_t committed;      /* of it, readable and writable */

@@ -1,7 +1,7 @@
 /* central.c: the spans of each class that have free objects.
  *
- * Objects come from the fullest spans first, so that sparse spans drain and their whole runs become free; spans are listed by
- * the logarithm of their free count, which is as much order as that takes. */
+ * Objects come from the fullest spans first, so that sparse spans drain and their whole runs become free; spans are
+ * listed by the logarithm of their free count, which is as much order as that takes. */
 #include "backend/backend.h"
 #include "base/meta.h"
 #include "middle/span.h"
@@ -66,14 +66,15 @@ static size_t take_listed(struct central *central, void **objects, size_t count)
     return taken;
 }
 
-/* Whether spans of class `other` may lend objects to `class_index`: the next larger ones, where objects are worth the look. */
+/* Whether spans of class `other` may lend objects to `class_index`: the next larger ones, where objects are worth the
+ * look. */
 static bool may_lend(unsigned class_index, unsigned other) {
     return size_classes[class_index].size > SMALL_OBJECT && other > class_index && other <= class_index + LENDERS &&
            other < RN_CLASSES;
 }
 
-/* Free objects of somewhat larger classes, before a new span is made: what one class has too much and another too little of
- * would else be held twice. The pagemap knows an object's own class, to which it is freed. */
+/* Free objects of somewhat larger classes, before a new span is made: what one class has too much and another too
+ * little of would else be held twice. The pagemap knows an object's own class, to which it is freed. */
 static size_t borrow(unsigned class_index, void **objects, size_t count) {
     size_t taken = 0;
     for (unsigned other = class_index + 1; taken == 0 && may_lend(class_index, other); other++) {

@@ -1,4 +1,5 @@
-/* large.c: blocks above the largest size class: a run each, described by a span without bits, found by its first page. */
+/* large.c: blocks above the largest size class: a run each, described by a span without bits, found by its first page.
+ */
 #include <errno.h>
 
 #include "backend/backend.h"

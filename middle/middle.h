@@ -1,8 +1,9 @@
 /* middle.h: objects by the batch, between the pools and the backend. The door of this tier.
  *
- * A transfer cache per size class hands batches of pointers from CPU to CPU under one short lock; behind it a central list of
- * spans per class keeps one bit per object, outside the memory. Large blocks, above the largest class, are spans of their own.
- * All functions are thread-safe. Failure is NULL or a short count, with nothing lost; errno is never touched.
+ * A transfer cache per size class hands batches of pointers from CPU to CPU under one short lock; behind it a central
+ * list of spans per class keeps one bit per object, outside the memory. Large blocks, above the largest class, are
+ * spans of their own. All functions are thread-safe. Failure is NULL or a short count, with nothing lost; errno is
+ * never touched.
  */
 #ifndef MIDDLE_MIDDLE_H
 #define MIDDLE_MIDDLE_H
@@ -22,17 +23,19 @@ struct size_class {
 };
 extern const struct size_class size_classes[RN_CLASSES];
 
-/* Takes up to `count` objects of the class, or of one up to an eighth larger, into `objects`; returns how many: 0 only when memory
- * is short. */
+/* Takes up to `count` objects of the class, or of one up to an eighth larger, into `objects`; returns how many: 0 only
+ * when memory is short. */
 size_t middle_take(unsigned class_index, void **objects, size_t count);
 
 /* One object of the very class, for its alignment; NULL when memory is short. */
 void *middle_take_exact(unsigned class_index);
 
-/* Gives back `count` objects of one class. Ends the process if one is not the start of an object, or is free already. */
+/* Gives back `count` objects of one class. Ends the process if one is not the start of an object, or is free already.
+ */
 void middle_put(unsigned class_index, void **objects, size_t count);
 
-/* A block of at least `size` bytes aligned to `alignment` (a power of two), in a run of its own. *zeroed as backend_alloc. */
+/* A block of at least `size` bytes aligned to `alignment` (a power of two), in a run of its own. *zeroed as
+ * backend_alloc. */
 void *large_alloc(size_t size, size_t alignment, bool *zeroed);
 
 /* Bytes of the large block that starts at `block`; 0 if none does. */

@@ -3,7 +3,7 @@
 #define RN_MIDDLE_SIZE_CLASSES_H
 
 enum {
-    RN_CLASSES = 130,            /* classes are 1 .. RN_CLASSES - 1; class 0 means "not a small object" */
+    RN_CLASSES = 130,           /* classes are 1 .. RN_CLASSES - 1; class 0 means "not a small object" */
     RN_MAX_SMALL = 262144,      /* bytes of the largest class */
     RN_MAX_SPAN_PAGES = 32,     /* pages, of 8192 bytes, of the longest span */
     RN_MAX_SPAN_OBJECTS = 1024, /* objects of the fullest span */

@@ -21,7 +21,8 @@ enum {
     LARGE_CLASS = 0,
 };
 
-/* The list fields and everything from `free` on are under the class's central lock; the rest is constant in a span's life. */
+/* The list fields and everything from `free` on are under the class's central lock; the rest is constant in a span's
+ * life. */
 struct span {
     struct span *next;
     struct span *prev;
@@ -30,8 +31,8 @@ struct span {
     uint8_t class_index; /* LARGE_CLASS: one block, no bits */
     uint8_t list;
     uint16_t free;
-    uint32_t meta_size;  /* bytes of this structure */
-    uint64_t bits[];     /* 1: free */
+    uint32_t meta_size; /* bytes of this structure */
+    uint64_t bits[];    /* 1: free */
 };
 
 /* Makes a span over a new run, all objects free, on no list. NULL when memory is short. */

@@ -1,9 +1,9 @@
 /* transfer.c: the transfer caches: an array stack of pointers per class, handed over by the batch.
  *
- * A cache starts empty and doubles on evidence: it overflowed, and since its last growth somebody found it empty; that is a
- * flow of objects both ways which the spans need not see. All caches together are bounded by a share of the heap: what they
- * hold was in use a moment ago, so keeping it raises no peak, and under pressure (new memory would have to come from the
- * system) they are emptied first. */
+ * A cache starts empty and doubles on evidence: it overflowed, and since its last growth somebody found it empty; that
+ * is a flow of objects both ways which the spans need not see. All caches together are bounded by a share of the heap:
+ * what they hold was in use a moment ago, so keeping it raises no peak, and under pressure (new memory would have to
+ * come from the system) they are emptied first. */
 #include <string.h>
 
 #include "backend/backend.h"

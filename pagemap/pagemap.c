@@ -13,20 +13,22 @@ enum {
     GRANULE_PAGES = GRANULE / sizeof(void *), /* pages whose handles fill a granule */
 };
 _Static_assert(TAG_GRANULES >= 1 && HANDLE_GRANULES <= 32, "a leaf's granules fit the words that note them");
-_Static_assert(sizeof(_Atomic uint8_t) == 1 && sizeof(_Atomic(void *)) == sizeof(void *), "the assembly reads plain planes");
+_Static_assert(sizeof(_Atomic uint8_t) == 1 && sizeof(_Atomic(void *)) == sizeof(void *),
+               "the assembly reads plain planes");
 
 struct pagemap_window pagemap_win;
 _Atomic intptr_t pagemap_tag_root[PAGEMAP_ROOT_SIZE];
 _Atomic(void *) *_Atomic pagemap_handle_root[PAGEMAP_ROOT_SIZE];
 _Atomic uint8_t pagemap_zero_tags[PAGEMAP_LEAF_PAGES] RN_ALIGNED(RN_CACHE_LINE);
 
-/* Which granules of each leaf are committed: tags in the low half, handles in the high half. Under the backend's lock for
- * writing; pagemap_has reads it without. */
+/* Which granules of each leaf are committed: tags in the low half, handles in the high half. Under the backend's lock
+ * for writing; pagemap_has reads it without. */
 static _Atomic uint64_t committed[PAGEMAP_ROOT_SIZE];
 
 static void leaf_install(size_t index, uintptr_t tags, _Atomic(void *) *handles) {
     atomic_store_explicit(&pagemap_handle_root[index], handles, memory_order_relaxed);
-    atomic_store_explicit(&pagemap_tag_root[index], (intptr_t)(tags - (uintptr_t)pagemap_zero_tags), memory_order_relaxed);
+    atomic_store_explicit(&pagemap_tag_root[index], (intptr_t)(tags - (uintptr_t)pagemap_zero_tags),
+                          memory_order_relaxed);
 }
 
 int pagemap_window(uintptr_t base, size_t size) {

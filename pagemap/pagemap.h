@@ -1,18 +1,19 @@
 /* pagemap.h: from an address to what lives there. The door of this tier.
  *
- * A radix tree over the 2^47 or 2^48 bytes of user addresses, in pages of 8 KiB. A root entry covers 1 GiB; its leaf has two planes: a tag byte per page (0:
- * the slow path decides) and a handle per page. What a tag or a handle means is the writers' affair.
+ * A radix tree over the 2^47 or 2^48 bytes of user addresses, in pages of 8 KiB. A root entry covers 1 GiB; its leaf
+ * has two planes: a tag byte per page (0: the slow path decides) and a handle per page. What a tag or a handle means is
+ * the writers' affair.
  *
  *     p   |47 ........ 30|29 ............ 13|12 .... 0|
  *          root index     page in the leaf   offset
  *
- * Readers take no lock and test nothing: a root entry is the distance from the all-zero leaf to the entry's leaf, so an entry
- * never written (0) leads to the all-zero leaf. While all memory lies in one window of address space a look-up is shorter
- * still, since the window's leaves stand one behind the other: tag = window.tags[(p - window.base) >> 13].
+ * Readers take no lock and test nothing: a root entry is the distance from the all-zero leaf to the entry's leaf, so an
+ * entry never written (0) leads to the all-zero leaf. While all memory lies in one window of address space a look-up is
+ * shorter still, since the window's leaves stand one behind the other: tag = window.tags[(p - window.base) >> 13].
  *
- * Writers: the owner of a page run writes its pages' entries before it hands out an object in them, and clears them before
- * it gives the run back; nobody else writes them meanwhile. A reader got its pointer from the program, which got it from the
- * owner's thread, and whatever handed it over ordered the stores; so relaxed loads and stores suffice.
+ * Writers: the owner of a page run writes its pages' entries before it hands out an object in them, and clears them
+ * before it gives the run back; nobody else writes them meanwhile. A reader got its pointer from the program, which got
+ * it from the owner's thread, and whatever handed it over ordered the stores; so relaxed loads and stores suffice.
  */
 #ifndef PAGEMAP_PAGEMAP_H
 #define PAGEMAP_PAGEMAP_H
@@ -44,12 +45,12 @@ extern _Atomic intptr_t pagemap_tag_root[PAGEMAP_ROOT_SIZE];
 extern _Atomic(void *) *_Atomic pagemap_handle_root[PAGEMAP_ROOT_SIZE];
 extern _Atomic uint8_t pagemap_zero_tags[PAGEMAP_LEAF_PAGES];
 
-/* Makes `size` bytes from `base` (a multiple of 1 GiB) the window, at the first reservation. Returns 0, or -ENOMEM: then all
- * look-ups go through the root. Caller: initialisation. */
+/* Makes `size` bytes from `base` (a multiple of 1 GiB) the window, at the first reservation. Returns 0, or -ENOMEM:
+ * then all look-ups go through the root. Caller: initialisation. */
 int pagemap_window(uintptr_t base, size_t size);
 
-/* Makes the entries of [start, start + size) writable. Caller holds the lock of the backend. 0 or -ENOMEM; what was made
- * stays, and a repetition is cheap. */
+/* Makes the entries of [start, start + size) writable. Caller holds the lock of the backend. 0 or -ENOMEM; what was
+ * made stays, and a repetition is cheap. */
 int pagemap_ensure(uintptr_t start, size_t size);
 
 /* Sets the entries of `pages` pages from `start`, which pagemap_ensure covered. */
@@ -74,12 +75,13 @@ static inline void *pagemap_handle(const void *pointer) {
     uintptr_t page = (address - pagemap_win.base) >> RN_PAGE_SHIFT;
     if (RN_LIKELY(page < pagemap_win.words >> (RN_PAGE_SHIFT - 3)))
         return atomic_load_explicit(&pagemap_win.handles[page], memory_order_relaxed);
-    _Atomic(void *) *leaf =
-        atomic_load_explicit(&pagemap_handle_root[address >> PAGEMAP_LEAF_SHIFT], memory_order_relaxed);
+    _Atomic(void *) *leaf = atomic_load_explicit(&pagemap_handle_root[address >> PAGEMAP_LEAF_SHIFT],
+                                                 memory_order_relaxed);
     return atomic_load_explicit(&leaf[(address >> RN_PAGE_SHIFT) & (PAGEMAP_LEAF_PAGES - 1)], memory_order_relaxed);
 }
 
-/* True if pagemap_ensure covered the address, so that its handle may be read. For the slow path, which meets any pointer. */
+/* True if pagemap_ensure covered the address, so that its handle may be read. For the slow path, which meets any
+ * pointer. */
 bool pagemap_has(const void *pointer);
 
 #endif

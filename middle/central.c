@@ -69,8 +69,8 @@ static size_t take_listed(struct central *central, void **objects, size_t count)
 /* Whether spans of class `other` may lend objects to `class_index`: the next larger ones, where objects are worth the
  * look. */
 static bool may_lend(unsigned class_index, unsigned other) {
-    return size_classes[class_index].size > SMALL_OBJECT && other > class_index && other <= class_index + LENDERS &&
-           other < RN_CLASSES;
+    return other < RN_CLASSES && other > class_index && other <= class_index + LENDERS &&
+           size_classes[class_index].size > SMALL_OBJECT;
 }
 
 /* Free objects of somewhat larger classes, before a new span is made: what one class has too much and another too

@@ -433,11 +433,13 @@ bool backend_owns(const void *pointer) {
 
 size_t backend_in_use(void) { return total_get(&backend_totals.used_pages) << RN_PAGE_SHIFT; }
 
+size_t backend_free_resident(void) { return total_get(&backend_totals.dirty_free_pages) << RN_PAGE_SHIFT; }
+
 void backend_stats(struct backend_stats *stats) {
     stats->reserved = total_get(&backend_totals.reserved);
     stats->committed = total_get(&backend_totals.committed);
     stats->in_use = backend_in_use();
-    stats->free_resident = total_get(&backend_totals.dirty_free_pages) << RN_PAGE_SHIFT;
+    stats->free_resident = backend_free_resident();
     stats->released_total = total_get(&backend_totals.released);
     stats->mappings = total_get(&backend_totals.mappings);
 }

@@ -68,6 +68,9 @@ void backend_stats(struct backend_stats *stats);
 /* Bytes in use by runs now, relaxed: what callers scale their own caches by. */
 size_t backend_in_use(void);
 
+/* Free bytes that are resident now, relaxed. */
+size_t backend_free_resident(void);
+
 /* Debug: checks every hugepage's counts and lists (I5, I6). Takes backend_lock. */
 void backend_check(void);
 

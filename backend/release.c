@@ -36,6 +36,7 @@ static unsigned slot_index;
 static uint64_t slot_began, step_last, refused_at, phase_at;
 static _Atomic size_t phase_keep_pages = (size_t)64 << (20 - RN_PAGE_SHIFT);
 static size_t phase_demand;
+static _Atomic uint64_t next_look; /* before, no step is due but for the end of a phase */
 
 void demand_note(void) {
     size_t used = total_get(&backend_totals.used_pages);
@@ -242,6 +243,11 @@ size_t backend_retreat(size_t keep) {
     }
 }
 
+/* Free pages that mark the end of a phase: see the head of this file. */
+static size_t phase_limit(void) {
+    return PHASE_FACTOR * total_get(&backend_totals.used_pages) + total_get(&phase_keep_pages);
+}
+
 /* The end of a phase: see the head of this file. Returns the pages to give back at once. */
 static size_t phase_pages(uint64_t now) {
     size_t used = total_get(&backend_totals.used_pages);
@@ -260,17 +266,22 @@ static size_t phase_pages(uint64_t now) {
     return free_pages - PHASE_FACTOR * used - phase_keep;
 }
 
-/* Relaxed: a hint. */
-static bool step_is_due(void) {
-    return total_get(&backend_totals.dirty_free_pages) > backend_config.retain >> RN_PAGE_SHIFT;
+/* Relaxed: a hint, for the many who pass by. */
+static bool step_is_due(uint64_t *now) {
+    size_t free_pages = total_get(&backend_totals.dirty_free_pages);
+    if (free_pages <= backend_config.retain >> RN_PAGE_SHIFT)
+        return false;
+    *now = os_now_ms();
+    return *now >= atomic_load_explicit(&next_look, memory_order_relaxed) || free_pages > phase_limit();
 }
 
 size_t backend_release_step(void) {
     if (RN_UNLIKELY(os_address_limit() != SIZE_MAX))
         (void)backend_retreat(max_size(os_address_limit() / LIMIT_SHARE, LIMIT_KEEP));
-    if (!backend_config.release || !step_is_due() || !lock_try(&backend_release_lock))
+    uint64_t now;
+    if (!backend_config.release || !step_is_due(&now) || !lock_try(&backend_release_lock))
         return 0;
-    uint64_t now = os_now_ms();
+    atomic_store_explicit(&next_look, now + STEP_MS / 2, memory_order_relaxed);
     size_t released = 0;
     size_t peak = demand_roll(now);
     if (!refused_at || now - refused_at > RETRY_MS) {

@@ -27,19 +27,12 @@ static uint32_t poked; /* the futex: 1 when there may be work */
 
 static size_t threshold(void) { return option_get(OPT_HELPER_MIN_MIB) << 20; }
 
-static size_t heap_free_bytes(void) {
-    struct backend_stats pages;
-    struct middle_stats objects;
-    backend_stats(&pages);
-    middle_stats(&objects);
-    return pages.free_resident + objects.transfer_free + objects.span_free;
-}
-
-/* From slow paths: a look at two counters, and a wake-up when they say so. */
+/* From slow paths: a look at two counters, and a wake-up when they say so. What is free in spans does not count: only the
+ * program can make their pages free. */
 void helper_poke(void) {
-    if (__atomic_load_n(&poked, __ATOMIC_RELAXED) != 0)
+    if (__atomic_load_n(&poked, __ATOMIC_RELAXED) != 0 || !__atomic_load_n(&alive, __ATOMIC_RELAXED))
         return;
-    if (__atomic_load_n(&alive, __ATOMIC_RELAXED) && heap_free_bytes() > threshold()) {
+    if (backend_free_resident() + middle_cached() > threshold()) {
         /* release: pairs with the acquire in helper_sleep */
         __atomic_store_n(&poked, 1, __ATOMIC_RELEASE);
         os_wake(&poked, 1);
@@ -55,7 +48,7 @@ static bool helper_work(unsigned *quiet, size_t *last_in_use) {
     *quiet = same ? *quiet + 1 : 0;
     (void)pools_drain(false);
     (void)backend_release_step();
-    if (heap_free_bytes() <= threshold())
+    if (backend_free_resident() + middle_cached() <= threshold())
         return backend_excess() != 0;
     if (*quiet >= QUIET_LOOKS) {
         (void)middle_flush();

@@ -102,7 +102,7 @@ void *large_resize(void *block, size_t size) {
 }
 
 void middle_stats(struct middle_stats *stats) {
-    stats->transfer_free = transfer_bytes();
+    stats->transfer_free = middle_cached();
     stats->span_free = central_free_bytes();
     stats->large_in_use = atomic_load_explicit(&bytes_in_use, memory_order_relaxed);
     stats->large_blocks = atomic_load_explicit(&blocks_in_use, memory_order_relaxed);

@@ -56,6 +56,9 @@ bool object_is_free(unsigned class_index, const void *object);
 /* Moves all objects in transfer caches to their spans, so that whole spans become free. Returns the bytes moved. */
 size_t middle_flush(void);
 
+/* Bytes in transfer caches now, relaxed. */
+size_t middle_cached(void);
+
 struct middle_stats {
     size_t transfer_free, span_free, large_in_use, large_blocks;
 };

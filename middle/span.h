@@ -55,8 +55,6 @@ void central_lock_all(void);
 void central_unlock_all(void);
 void central_reset_locks(void);
 
-size_t transfer_bytes(void);
-
 /* Ends the process: `object`, given back as one of the class, is not one that can be. */
 void span_misuse(unsigned class_index, const void *object, const char *what) __attribute__((noreturn, cold));
 

@@ -29,12 +29,12 @@ struct transfer {
 static struct transfer transfers[RN_CLASSES] = {[0 ... RN_CLASSES - 1] = {.lock = LOCK_INIT(RANK_TRANSFER)}};
 static _Atomic size_t held_bytes;
 
-size_t transfer_bytes(void) { return atomic_load_explicit(&held_bytes, memory_order_relaxed); }
+size_t middle_cached(void) { return atomic_load_explicit(&held_bytes, memory_order_relaxed); }
 
 static void held_add(size_t change) { atomic_fetch_add_explicit(&held_bytes, change, memory_order_relaxed); }
 
 static bool may_hold(size_t bytes) {
-    return transfer_bytes() + bytes <= max_size(TRANSFER_MIN_BYTES, backend_in_use() / TRANSFER_SHARE);
+    return middle_cached() + bytes <= max_size(TRANSFER_MIN_BYTES, backend_in_use() / TRANSFER_SHARE);
 }
 
 /* Doubles the cache, if there is reason and memory. Holds the lock. */

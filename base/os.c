@@ -110,17 +110,26 @@ int os_map_hugetlb(void *start, size_t size, unsigned shift) {
     return result_of(saved, at == MAP_FAILED);
 }
 
-/* mremap(2) unmaps the destination before it can fail for lack of memory, and then another thread's mapping may come to
- * lie there: the hole is filled again only if it is still one. */
+/* Whether every page of the range is mapped: mincore(2) says ENOMEM where one is not. */
+static bool is_mapped(char *start, size_t size) {
+    unsigned char pages[512];
+    size_t most = sizeof pages * page_size;
+    for (size_t at = 0; at < size; at += most)
+        if (mincore(start + at, min_size(most, size - at), pages) != 0)
+            return false;
+    return true;
+}
+
+/* mremap(2) unmaps the destination before it can fail for lack of memory. The hole is filled again; another mapping can
+ * hardly have come to lie in it, since the kernel looks from the top of the address space, and is not replaced. */
 int os_move(void *from, void *to, size_t size) {
     int saved = errno;
     void *at = mremap(from, size, size, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to);
     int error = 0;
     if (at == MAP_FAILED) {
-        error = -EAGAIN;
-        if (mprotect(to, size, PROT_READ | PROT_WRITE) != 0 &&
-            map((uintptr_t)to, size, PROT_READ | PROT_WRITE, MAP_FIXED_NOREPLACE) != to)
-            error = -ENOMEM;
+        bool whole = is_mapped(to, size) ||
+                     map((uintptr_t)to, size, PROT_READ | PROT_WRITE, MAP_FIXED_NOREPLACE) == to;
+        error = whole ? -EAGAIN : -ENOMEM;
     }
     errno = saved;
     return error;

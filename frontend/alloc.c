@@ -46,7 +46,7 @@ static bool get_ready(void) {
         if (rn_thread.area != &rn_new_area)
             return true;
     }
-    if (rn_thread.area != &rn_new_area)
+    if (rn_thread.area != &rn_new_area || !library_is_ready())
         return false;
     thread_register();
     return true;
@@ -294,7 +294,7 @@ RN_EXPORT void free_aligned_sized(void *block, size_t alignment, size_t size) {
 RN_EXPORT struct rn_sized_block rnAllocSized(size_t size) {
     struct rn_sized_block result = {rnAlloc(size), 0};
     if (result.block)
-        result.size = rnGoodSize(size);
+        result.size = rnUsableSize(result.block);
     return result;
 }
 

@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include "backend/backend.h"
-#include "base/fatal.h"
 #include "base/options.h"
 #include "base/os.h"
 #include "frontend/fork.h"
@@ -60,27 +59,30 @@ static void stats_at_exit(void) {
         (void)atexit(print_at_exit);
 }
 
-/* Everything that may itself allocate comes last, when allocating works, and holds no lock. */
+/* Everything that may itself allocate comes last, when allocating works, and holds no lock. Where there is no memory for the
+ * tables, the next call tries again; until then the class table stays empty, and every block is a large one. */
 static void init_once(void) {
+    static bool mode_known;
     bool first = false;
     lock_take(&init_lock);
     if (!atomic_load_explicit(&ready, memory_order_relaxed)) {
-        first = true;
-        os_init();
-        settings_read();
-        mode_init();
-        if (!pools_init()) {
-            struct line line = {.used = 0};
-            line_text(&line, "no memory to start with");
-            line_fatal(&line);
+        if (!mode_known) {
+            os_init();
+            settings_read();
+            mode_init();
+            mode_known = true;
         }
-        class_table_fill();
-        /* release: pairs with the acquire in library_is_ready */
-        atomic_store_explicit(&ready, true, memory_order_release);
+        first = pools_init();
+        if (first) {
+            class_table_fill();
+            /* release: pairs with the acquire in library_is_ready */
+            atomic_store_explicit(&ready, true, memory_order_release);
+        }
     }
     lock_drop(&init_lock);
     if (first) {
-        thread_register();
+        if (rn_thread.area == &rn_new_area)
+            thread_register();
         fork_handlers_register();
         stats_at_exit();
     }

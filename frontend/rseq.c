@@ -35,7 +35,8 @@ enum {
 #elif defined(__aarch64__)
     SIGNATURE = (int)0xd428bc00,
 #endif
-    RSEQ_UNREGISTERED = -1,
+    RSEQ_UNREGISTERED = -1, /* as cpu_id */
+    RSEQ_UNREGISTER = 1,    /* as flag: RSEQ_FLAG_UNREGISTER */
 };
 
 /* Exported by glibc >= 2.35; bits of its <sys/rseq.h>. */
@@ -103,6 +104,13 @@ static int own_register(void) {
     return error;
 }
 
+static void own_unregister(void) {
+    int saved = errno;
+    (void)syscall(SYS_rseq, &own_area, AREA_SIZE, RSEQ_UNREGISTER, SIGNATURE);
+    rn_thread.registered = false;
+    errno = saved;
+}
+
 /* The kernel's version as 1000 * major + minor; 0 if it cannot be told. */
 static unsigned kernel_version(void) {
     struct utsname name;
@@ -151,6 +159,8 @@ static bool use_rseq(void) {
     }
     int error = own_register();
     if (error == 0) {
+        if (rn_thread.area == &rn_no_area)
+            own_unregister(); /* a child of vfork is the first to come here: its parent's TLS must not look registered */
         area_source = AREA_OWN;
         rn_mode.reason = "the C library registered no rseq; threads register areas of their own";
         return true;

@@ -75,12 +75,13 @@ format:
 debug:
 	$(MAKE) BUILD=$(BUILD)/debug EXTRA_CFLAGS="-DRN_DEBUG -O1" all unit-stress
 
-# Each sanitizer watches RnBench on the library's own names, and the stress; thread without the assembly: it cannot see into it.
+# Each sanitizer watches RnBench on the library's own names, and the tests that can run under it; thread without the
+# assembly: it cannot see into it.
 SANITIZED = $(MAKE) BUILD=$(BUILD)/$@ MAP=scripts/rnalloc-names.map EXTRA_CFLAGS="-DRN_DEBUG $(1)" $(2)
 asan:
-	$(call SANITIZED,-fsanitize=address,watched-0 watched-1 unit-stress)
+	$(call SANITIZED,-fsanitize=address,watched-0 watched-1 check-unit)
 ubsan:
-	$(call SANITIZED,-fsanitize=undefined -fno-sanitize-recover=all,watched-0 watched-1 unit-stress)
+	$(call SANITIZED,-fsanitize=undefined -fno-sanitize-recover=all,watched-0 watched-1 check-unit)
 tsan:
 	$(call SANITIZED,-fsanitize=thread,POOL=pool_locked UNIT_MODES=rseq=1 watched-1 unit-stress)
 

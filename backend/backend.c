@@ -141,8 +141,6 @@ struct commit {
     struct donation donation[DONATIONS];
 };
 
-static size_t moved_hugepages; /* under backend_lock */
-
 /* Finds resident free hugepages for the clean hugepages [start, start + pages) of a run just taken. A page fault costs
  * a hundred times what moving the page costs, and the peak stays that of what is in use. Holds the lock. */
 static void donate(struct commit *plan, uintptr_t start, size_t pages) {
@@ -157,14 +155,14 @@ static void donate(struct commit *plan, uintptr_t start, size_t pages) {
         if (clean == 0)
             continue;
         size_t length;
-        bool may = plan->donations < DONATIONS && moved_hugepages + clean <= MOVED_MOST;
+        bool may = plan->donations < DONATIONS && total_get(&backend_totals.moved_hugepages) + clean <= MOVED_MOST;
         struct hugepage *from = may ? range_take_dirty(clean, &length, true) : NULL;
         if (!from)
             return;
         plan->donation[plan->donations++] = (struct donation){from, at, length};
         for (size_t i = 0; i < length; i++) {
             struct hugepage *hp = hp_of(at + (i << HP_SHIFT));
-            moved_hugepages += !hp->moved;
+            total_add(&backend_totals.moved_hugepages, !hp->moved);
             hp->moved = true;
         }
         clean = length;
@@ -408,10 +406,10 @@ int backend_extend(uintptr_t start, size_t pages, size_t wanted) {
 
 int backend_move(uintptr_t from, uintptr_t to, size_t pages) {
     lock_take(&backend_lock);
-    bool may = moved_hugepages < MOVED_MOST;
+    bool may = total_get(&backend_totals.moved_hugepages) < MOVED_MOST;
     for (uintptr_t at = round_down(to, HP_SIZE); may && at < to + (pages << RN_PAGE_SHIFT); at += HP_SIZE) {
         struct hugepage *hp = hp_of(at);
-        moved_hugepages += !hp->moved;
+        total_add(&backend_totals.moved_hugepages, !hp->moved);
         hp->moved = true;
     }
     lock_drop(&backend_lock);

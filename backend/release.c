@@ -216,6 +216,7 @@ static void forget(struct hugepage *first, size_t length) {
         total_add(&backend_totals.dirty_free_pages, -(size_t)hp->dirty_pages);
         total_add(&backend_totals.released, (size_t)hp->dirty_pages << RN_PAGE_SHIFT);
         total_add(&backend_totals.committed, -((size_t)hp->committed << RN_PAGE_SHIFT));
+        total_add(&backend_totals.moved_hugepages, -(size_t)hp->moved);
         *hp = (struct hugepage){.state = HP_NONE};
     }
     total_add(&backend_totals.reserved, -(length << HP_SHIFT));

@@ -127,8 +127,7 @@ int os_move(void *from, void *to, size_t size) {
     void *at = mremap(from, size, size, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to);
     int error = 0;
     if (at == MAP_FAILED) {
-        bool whole = is_mapped(to, size) ||
-                     map((uintptr_t)to, size, PROT_READ | PROT_WRITE, MAP_FIXED_NOREPLACE) == to;
+        bool whole = is_mapped(to, size) || map((uintptr_t)to, size, PROT_READ | PROT_WRITE, MAP_FIXED_NOREPLACE) == to;
         error = whole ? -EAGAIN : -ENOMEM;
     }
     errno = saved;

@@ -27,8 +27,8 @@ static uint32_t poked; /* the futex: 1 when there may be work */
 
 static size_t threshold(void) { return option_get(OPT_HELPER_MIN_MIB) << 20; }
 
-/* From slow paths: a look at two counters, and a wake-up when they say so. What is free in spans does not count: only the
- * program can make their pages free. */
+/* From slow paths: a look at two counters, and a wake-up when they say so. What is free in spans does not count: only
+ * the program can make their pages free. */
 void helper_poke(void) {
     if (__atomic_load_n(&poked, __ATOMIC_RELAXED) != 0 || !__atomic_load_n(&alive, __ATOMIC_RELAXED))
         return;

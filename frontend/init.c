@@ -59,8 +59,8 @@ static void stats_at_exit(void) {
         (void)atexit(print_at_exit);
 }
 
-/* Everything that may itself allocate comes last, when allocating works, and holds no lock. Where there is no memory for the
- * tables, the next call tries again; until then the class table stays empty, and every block is a large one. */
+/* Everything that may itself allocate comes last, when allocating works, and holds no lock. Where there is no memory
+ * for the tables, the next call tries again; until then the class table stays empty, and every block is a large one. */
 static void init_once(void) {
     static bool mode_known;
     bool first = false;

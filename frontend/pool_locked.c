@@ -1,6 +1,6 @@
-/* pool_locked.c: malloc and free without restartable sequences. Stands in for pool_ARCH.S, with the same names, where a tool must
- * see every access: ThreadSanitizer does not see into assembly (make tsan). Every thread is one without an area, so that locked.c
- * serves all; vfork and syscall then need no care, and are the C library's. */
+/* pool_locked.c: malloc and free without restartable sequences. Stands in for pool_ARCH.S, with the same names, where a
+ * tool must see every access: ThreadSanitizer does not see into assembly (make tsan). Every thread is one without an
+ * area, so that locked.c serves all; vfork and syscall then need no care, and are the C library's. */
 #include "frontend/alloc.h"
 #include "frontend/pool.h"
 #include "pagemap/pagemap.h"
@@ -32,8 +32,8 @@ RN_EXPORT void free(void *block) __attribute__((alias("rnFree")));
 RN_EXPORT void *_Znam(size_t size) __attribute__((alias("_Znwm")));
 
 /* operator delete in all its forms: sizes and alignments are hints, the pagemap decides. */
-#define OPERATOR_DELETE(name)           \
-    RN_EXPORT void name(void *block);   \
+#define OPERATOR_DELETE(name)         \
+    RN_EXPORT void name(void *block); \
     RN_EXPORT void name(void *block) { rnFree(block); }
 
 OPERATOR_DELETE(_ZdlPv)

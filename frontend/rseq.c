@@ -160,7 +160,8 @@ static bool use_rseq(void) {
     int error = own_register();
     if (error == 0) {
         if (rn_thread.area == &rn_no_area)
-            own_unregister(); /* a child of vfork is the first to come here: its parent's TLS must not look registered */
+            own_unregister(); /* a child of vfork is the first to come here: its parent's TLS must not look registered
+                               */
         area_source = AREA_OWN;
         rn_mode.reason = "the C library registered no rseq; threads register areas of their own";
         return true;

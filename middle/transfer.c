@@ -66,11 +66,10 @@ size_t middle_take(unsigned class_index, void **objects, size_t count) {
         if (taken)
             memcpy(objects, transfer->slots + transfer->count, taken * sizeof *objects);
         transfer->starved = transfer->starved || taken < count;
+        held_add(-(taken * size_classes[class_index].size));
         lock_drop(&transfer->lock);
-        if (taken) {
-            held_add(-(taken * size_classes[class_index].size));
+        if (taken)
             return taken;
-        }
     }
     size_t taken = central_take(class_index, objects, count);
     return taken ? taken : central_make(class_index, objects, count);
@@ -93,8 +92,8 @@ void middle_put(unsigned class_index, void **objects, size_t count) {
         if (kept)
             memcpy(transfer->slots + transfer->count, objects, kept * sizeof *objects);
         transfer->count += (uint32_t)kept;
-        lock_drop(&transfer->lock);
         held_add(kept * size);
+        lock_drop(&transfer->lock);
     }
     if (kept < count)
         central_put(class_index, objects + kept, count - kept);
@@ -112,13 +111,13 @@ static size_t transfer_flush(unsigned class_index) {
         transfer->count -= (uint32_t)count;
         if (count)
             memcpy(batch, transfer->slots + transfer->count, count * sizeof batch[0]);
+        held_add(-(count * size_classes[class_index].size));
         lock_drop(&transfer->lock);
         if (count == 0)
             break;
         central_put(class_index, batch, count);
         flushed += count;
     }
-    held_add(-(flushed * size_classes[class_index].size));
     return flushed * size_classes[class_index].size;
 }
 

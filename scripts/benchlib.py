@@ -1,4 +1,4 @@
-"""What scripts/compare and scripts/figures share: allocators, proven runs, statistics, the machine, whole outputs."""
+"""What the scripts that measure share: allocators, proven runs, statistics, the machine, whole outputs."""
 import argparse
 import contextlib
 import datetime
@@ -29,9 +29,10 @@ class Allocator:
     def __init__(self, name, title, soname, package):
         self.name, self.title, self.soname, self.package = name, title, soname, package
         self.library = None
+        self.variables = {}
 
     def environment(self):
-        return {"LD_PRELOAD": str(self.library)} if self.library else {}
+        return {**self.variables, "LD_PRELOAD": str(self.library)} if self.library else dict(self.variables)
 
 
 def all_allocators():
@@ -62,10 +63,40 @@ def system_library(soname):
     return None
 
 
+def specified(text):
+    """The allocator that --allocator names: a known one, lineage:NAME, or NAME=/path/lib.so[,VARIABLE=VALUE...]."""
+    spec, *settings = text.split(",")
+    name, equals, path = spec.partition("=")
+    if name.startswith("lineage:") and not equals:
+        path = ROOT / "build/lineage" / f"{name.removeprefix('lineage:')}.so"
+        if not path.exists():
+            raise Failure(f"--allocator {name}: no {path} (run make lineage)")
+    if not path:
+        known = {allocator.name: allocator for allocator in all_allocators()}
+        if equals or name not in known:
+            raise Failure(f"--allocator {text}: one of {', '.join(known)}, lineage:NAME, or NAME=/path/lib.so")
+        allocator = known[name]
+    else:
+        allocator = Allocator(name, name, None, None)
+        allocator.library = pathlib.Path(path).resolve()
+        if not allocator.library.is_file():
+            raise Failure(f"--allocator {name}: no {path}")
+    for setting in settings:
+        variable, equals, value = setting.partition("=")
+        if not variable or not equals:
+            raise Failure(f"--allocator {text}: \"{setting}\" is not VARIABLE=VALUE")
+        allocator.variables[variable] = value
+    return allocator
+
+
 def find_allocators(options):
     """The allocators to compare, each with its library found. A missing one ends the run, unless --skip-missing."""
     found = []
-    known = all_allocators()
+    chosen = getattr(options, "allocator", None)
+    known = [specified(text) for text in chosen] if chosen else all_allocators()
+    names = [allocator.name for allocator in known]
+    if len(set(names)) < len(names):
+        raise Failure("--allocator: a name stands there twice")
     if options.only:
         wanted = options.only.split(",")
         unknown = [name for name in wanted if name not in [allocator.name for allocator in known]]
@@ -172,6 +203,16 @@ def our_version(library):
     return f"{commit}{' with changes' if changed else ''}, sha256 {digest}"
 
 
+def version_of(allocator):
+    settings = "".join(f", {name}={value}" for name, value in allocator.variables.items())
+    if allocator.name == OURS:
+        return our_version(allocator.library) + settings
+    if allocator.package:
+        return f"{allocator.package} {package_version(allocator.package)}{settings}"
+    digest = output_of(["sha256sum", str(allocator.library)])[:12]
+    return f"{allocator.library.name}, sha256 {digest}{settings}"
+
+
 def machine(allocators, rnbench):
     """What the numbers depend on, as name and value. Proves every allocator by a short run, before the long ones."""
     modes = {allocator.name: run_rnbench(rnbench, allocator, ["--slots", "1", "--iters", "1"])["rnalloc_mode"]
@@ -190,8 +231,7 @@ def machine(allocators, rnbench):
         "hyperfine": output_of(["hyperfine", "--version"]).removeprefix("hyperfine ") or "not installed",
     }
     for allocator in allocators:
-        facts[allocator.title] = (our_version(allocator.library) if allocator.name == OURS
-                                  else f"{allocator.package} {package_version(allocator.package)}")
+        facts[allocator.title] = version_of(allocator)
     if OURS in modes:
         facts["mode of rnAlloc"] = modes[OURS]
     return facts
@@ -241,7 +281,10 @@ def add_common_options(parser, quick, usual, full):
     rounds.add_argument("--rounds", type=positive, default=usual, metavar="R", help=f"rounds (default {usual})")
     parser.add_argument("--out", default=ROOT / "results", metavar="DIR", help="where to write (default results/)")
     parser.add_argument("--skip-missing", action="store_true", help="go on without an allocator that is not installed")
-    parser.add_argument("--only", metavar="A,B,...", help="only these allocators")
+    parser.add_argument("--only", metavar="A,B,...", help="only these of them")
+    parser.add_argument("--allocator", action="append", metavar="SPEC",
+                        help="in place of the usual five, as often as wanted: one of them by name, lineage:NAME, or "
+                             "NAME=/path/lib.so[,VARIABLE=VALUE...]")
     parser.add_argument("--rnbench", default=ROOT / "build/rnbench", metavar="PATH", help="the benchmark")
     parser.add_argument("--library", default=ROOT / "build/librnalloc.so", metavar="PATH", help="rnAlloc's library")
 

@@ -31,5 +31,5 @@ LINEAGE_INSIDE := $(addprefix $(BUILD)/lineage/test-,heap-walk buddy-tree pagema
 LINEAGE_SHARED := $(LINEAGE_DIR)/common.c $(LINEAGE_DIR)/heap.c
 $(LINEAGE_INSIDE): $(wildcard $(LINEAGE_DIR)/*.[ch])
 $(LINEAGE_TESTS): $(BUILD)/lineage/test-%: tests/lineage/%.c | $(BUILD)/lineage
-	$(CC) $(LINEAGE_STD) $(CFLAGS) -fno-builtin -I$(LINEAGE_DIR) -o $@ $< \
+	$(CC) $(LINEAGE_STD) $(CFLAGS) -fno-builtin -I. -I$(LINEAGE_DIR) -o $@ $< \
 		$(if $(filter $@,$(LINEAGE_INSIDE)),$(LINEAGE_SHARED)) -pthread

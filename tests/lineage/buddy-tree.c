@@ -1,7 +1,7 @@
 /* buddy-tree: the invariants B1, B2 and B4 of rnbench/lineage/buddy.c, over the trees of an arena, in the course of a
  * random sequence of operations.
  */
-#include "buddy.c"
+#include "rnbench/lineage/buddy.c"
 
 #include <stdlib.h>
 #include <string.h>

@@ -2,7 +2,7 @@
  * structure of free blocks: the four of freelist, and the default. The structure is wrapped, so that the walk can
  * compare what it was told with what lies in the regions, and so that a search in vain is known to be one.
  */
-#include "freelist.c"
+#include "rnbench/lineage/freelist.c"
 
 #include <stdio.h>
 #include <stdlib.h>

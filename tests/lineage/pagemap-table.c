@@ -1,7 +1,7 @@
 /* pagemap-table: the invariants P1 to P3 of rnbench/lineage/pagemap-hash.c, in the course of a random sequence of
  * operations, under the options that LINEAGE_OPTIONS names.
  */
-#include "pagemap-hash.c"
+#include "rnbench/lineage/pagemap-hash.c"
 
 #include <stdio.h>
 #include <stdlib.h>

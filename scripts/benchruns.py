@@ -1,0 +1,100 @@
+"""Runs of rnbench by cell and allocator, interleaved, and what is told of them. Shared by scripts/bench and results."""
+import time
+
+import benchlib
+from benchlib import geometric_mean, say, summary, table
+
+MIB = 2**20
+TIME, MEMORY = "time", "memory"
+
+
+class Cell:
+    """One way to start rnbench: a key, a title for the tables, and the arguments."""
+
+    def __init__(self, key, title, *arguments):
+        self.key, self.title, self.arguments = key, title, list(arguments)
+
+
+def taken(report):
+    """What is kept of a run: nanoseconds per operation, bytes at the peak, and the rest as it was reported."""
+    results = report["results"]
+    kept = {name: report[name] for name in (
+        "total_ns", "ops", "ops_per_second", "peak_rss_bytes", "rss_before_bytes", "rss_end_bytes", "minor_faults",
+        "major_faults", "user_ns", "system_ns", "voluntary_switches", "involuntary_switches", "rnalloc_mode", "results")}
+    for name in ("latency", "counters", "peak_live_bytes"):
+        if name in report:
+            kept[name] = report[name]
+    kept[TIME] = report["total_ns"] / max(1, report["ops"])
+    kept[MEMORY] = results.get("child_peak_rss_bytes", report["peak_rss_bytes"]) / MIB
+    return kept
+
+
+class Runs:
+    """Values by (cell key, allocator name), in the order of the rounds."""
+
+    def __init__(self, allocators, cells):
+        self.allocators, self.cells = allocators, cells
+        self.runs = {}
+
+    def measure(self, rnbench, rounds, until=None):
+        """Each round runs every cell under every allocator, one after the other. After `until` (a time.monotonic) no
+        new round is begun; one is always run."""
+        start = time.monotonic()
+        for number in range(rounds):
+            if number and until and time.monotonic() + (time.monotonic() - start) / number > until:
+                say(f"stopped after {number} rounds: the time is up")
+                break
+            for position, cell in enumerate(self.cells):
+                for allocator in benchlib.rotated(self.allocators, number + position):
+                    report = benchlib.run_rnbench(rnbench, allocator, cell.arguments)
+                    self.runs.setdefault((cell.key, allocator.name), []).append(taken(report))
+            say(f"round {number + 1} of {rounds} done after {time.monotonic() - start:.0f} s")
+        return self
+
+    def rounds(self):
+        return min(len(values) for values in self.runs.values())
+
+    def summary(self, cell, allocator, what):
+        """Of a number that taken() keeps, or of a function of a run."""
+        value = what if callable(what) else lambda run: run[what]
+        return summary([value(run) for run in self.runs[cell.key, allocator.name]])
+
+    def median(self, cell, allocator, what):
+        return self.summary(cell, allocator, what)["median"]
+
+    def best_peer(self, cell, what):
+        """(median, allocator) of the best that is not ours; None without peers."""
+        peers = [allocator for allocator in self.allocators if allocator.name != benchlib.OURS]
+        return min(((self.median(cell, peer, what), peer) for peer in peers), key=lambda pair: pair[0], default=None)
+
+    def ratio(self, cell, what):
+        """Our median over the best peer's; None without either."""
+        ours = [allocator for allocator in self.allocators if allocator.name == benchlib.OURS]
+        best = self.best_peer(cell, what)
+        return self.median(cell, ours[0], what) / best[0] if ours and best and best[0] > 0 else None
+
+    def table(self, what, base, digits=1):
+        """Median ± half the spread and the ratio to the base; the best of a row is bold; geometric means below."""
+        head = ["", *(allocator.title for allocator in self.allocators)]
+        rows, ratios = [], {allocator.name: [] for allocator in self.allocators}
+        for cell in self.cells:
+            summaries = {a.name: self.summary(cell, a, what) for a in self.allocators}
+            best = min(entry["median"] for entry in summaries.values())
+            row = [cell.title]
+            for allocator in self.allocators:
+                entry = summaries[allocator.name]
+                ratio = entry["median"] / summaries[base.name]["median"] if summaries[base.name]["median"] else 1
+                ratios[allocator.name].append(max(ratio, 1e-9))
+                median = f"{entry['median']:,.{digits}f}"
+                median = f"**{median}**" if entry["median"] == best else median
+                row.append(f"{median} ({entry['min']:,.{digits}f}..{entry['max']:,.{digits}f}), {ratio:.2f}")
+            rows.append(row)
+        if len(self.cells) > 1:
+            rows.append(["geometric mean of the ratios", *(f"{geometric_mean(ratios[a.name]):.2f}"
+                                                           for a in self.allocators)])
+        return table(head, rows)
+
+    def raw(self):
+        return [{"cell": cell.key, "arguments": cell.arguments, "allocator": allocator.name,
+                 "runs": self.runs[cell.key, allocator.name]}
+                for cell in self.cells for allocator in self.allocators]

@@ -1,0 +1,14 @@
+# api.t: the standard functions against their man pages, with rseq and without.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::Bin/../lib";
+use RnTest;
+use Test::More;
+
+for my $options (subject() eq 'rnalloc' ? ('', 'rseq=0', 'cid=0') : ('')) {
+    for my $program (map { s{.*/}{}r =~ s{\.c$}{}r } sort glob "$FindBin::Bin/*.c") {
+        child_tap("$program ($options)", run_program({env => {RNALLOC_OPTIONS => $options}}, bin_dir() . "/api/$program"));
+    }
+}
+done_testing();

@@ -1,0 +1,24 @@
+# fork.t: processes made at every moment, with other libraries' fork handlers on both sides of the allocator's.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::Bin/../lib";
+use RnTest;
+use Test::More;
+
+my $preload = preloaded();
+my $helper = bin_dir() . '/plugin/libatfork.so';
+for my $options (subject() eq 'rnalloc' ? ('', 'rseq=0', 'helper_min_mib=1') : ('')) {
+    my $how = {env => {RNALLOC_OPTIONS => $options}};
+    my $label = $options ? " ($options)" : '';
+    child_tap("storm$label", run_program($how, bin_dir() . '/fork/storm', $ENV{RNALLOC_TEST_SEED} // 1));
+    child_tap("ways$label", run_program($how, bin_dir() . '/fork/ways'));
+    child_tap("bulk$label", run_program($how, bin_dir() . '/fork/bulk'));
+    child_tap("own handlers$label", run_program($how, bin_dir() . '/fork/handlers'));
+    my @orders = (["a library before$label", "$helper:$preload"], ["a library after$label", "$preload:$helper"]);
+    for (@orders) {
+        my ($name, $list) = @$_;
+        child_tap($name, run_program({%$how, preload => $list =~ s/^:|:$//gr}, bin_dir() . '/fork/handlers'));
+    }
+}
+done_testing();

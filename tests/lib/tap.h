@@ -1,0 +1,95 @@
+/* tap.h: the Test Anything Protocol for the black-box tests, in C and C++.
+ *
+ * A test program calls OK() for each claim and returns tap_done(). Output goes through write(2), so that reporting
+ * never allocates: the allocator under test must not be exercised by the harness. The plan is printed last, hence a
+ * program that dies on the way has none, and prove counts it as failed.
+ */
+#ifndef TESTS_TAP_H
+#define TESTS_TAP_H
+
+#include <dlfcn.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int tap_count, tap_failed;
+
+/* Makes a value unknown to the optimizer, which otherwise reasons about (and removes) allocations. */
+#define OPAQUE(value) __asm__ volatile("" : "+r"(value) : : "memory")
+
+static inline void tap_write(const char *text, size_t length) {
+    while (length > 0) {
+        ssize_t written = write(STDOUT_FILENO, text, length);
+        if (written <= 0)
+            _exit(99);
+        text += written;
+        length -= (size_t)written;
+    }
+}
+
+__attribute__((format(printf, 1, 2))) static inline void tap_diag(const char *format, ...) {
+    char line[512] = "# ";
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line + 2, sizeof line - 3, format, args);
+    va_end(args);
+    strcat(line, "\n");
+    tap_write(line, strlen(line));
+}
+
+__attribute__((format(printf, 3, 4))) static inline int tap_ok(int pass, int at_line, const char *format, ...) {
+    char name[400], line[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(name, sizeof name, format, args);
+    va_end(args);
+    snprintf(line, sizeof line, "%sok %d - %s\n", pass ? "" : "not ", ++tap_count, name);
+    tap_write(line, strlen(line));
+    if (!pass) {
+        tap_failed++;
+        tap_diag("failed at line %d", at_line);
+    }
+    return pass;
+}
+
+#define OK(condition, ...) tap_ok(!!(condition), __LINE__, __VA_ARGS__)
+
+/* A claim that cannot be examined here is named with its reason, never dropped. */
+static inline void tap_skip(const char *reason, const char *name) {
+    char line[400];
+    snprintf(line, sizeof line, "ok %d - %s # SKIP %s\n", ++tap_count, name, reason);
+    tap_write(line, strlen(line));
+}
+
+/* True when the test was started to examine rnAlloc, false when the tests themselves are tried on glibc (RNALLOC_TEST).
+ */
+static inline int tap_expects_rnalloc(void) {
+    const char *subject = getenv("RNALLOC_TEST");
+    return !(subject && strcmp(subject, "glibc") == 0);
+}
+
+/* The first claim of every program: the allocator that is meant to be tested is the one that serves. */
+static inline void tap_check_subject(void) {
+    int loaded = dlsym(RTLD_DEFAULT, "rnMode") != NULL;
+    Dl_info info;
+    void *entry = dlsym(RTLD_DEFAULT, "malloc");
+    int serves = entry && dladdr(entry, &info) && dlsym(RTLD_DEFAULT, "rnMode") && ({
+                     Dl_info own;
+                     dladdr(dlsym(RTLD_DEFAULT, "rnMode"), &own) && own.dli_fbase == info.dli_fbase;
+                 });
+    if (tap_expects_rnalloc())
+        OK(loaded && serves, "malloc is rnAlloc's");
+    else
+        OK(!loaded, "malloc is glibc's (trial of the test itself)");
+}
+
+static inline int tap_done(void) {
+    char line[32];
+    snprintf(line, sizeof line, "1..%d\n", tap_count);
+    tap_write(line, strlen(line));
+    return tap_failed ? 1 : 0;
+}
+
+#endif

@@ -1,0 +1,79 @@
+# misuse.t: every misdeed ends the process by SIGABRT, with exactly one line on stderr that names it and the address.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::Bin/../lib";
+use RnTest;
+use POSIX qw(SIGABRT);
+use Test::More;
+
+plan skip_all => 'messages are rnAlloc\'s own' if subject() ne 'rnalloc';
+
+my $foreign = qr/not an rnAlloc pointer \(a stack or static object, another allocator's block; dlopen with RTLD_DEEPBIND is a usual cause\)/;
+my $dead = qr/not a live block: freed already, or interior to a large one/;
+my $misaligned = qr/misaligned pointer/;
+sub twice { return ['double free', @_] }
+sub interior { return ['interior pointer', @_] }
+
+# Program => [functions that may be named, what may be said, with the smallest and largest fitting size class].
+my %expected = (
+    double_free_at_once => ['free', twice(100, 128)],
+    double_free_other_between => ['free', twice(100, 128)],
+    # The span may be gone by then.
+    double_free_late => ['free', twice(100, 128), $dead],
+    double_free_batch => ['free|rnFreeBatch', twice(64, 64)],
+    double_free_zero => ['free', twice(1, 16)],
+    double_free_large => ['free', $dead],
+    double_free_huge => ['free', $dead],
+    free_stack => ['free', $foreign],
+    free_static => ['free', $foreign],
+    free_literal => ['free', qr/$foreign|$misaligned/],
+    free_code => ['free', qr/$foreign|$misaligned/],
+    free_mapped => ['free', $foreign],
+    free_unmapped => ['free', $foreign],
+    free_low => ['free', $foreign],
+    free_noncanonical => ['free', $foreign],
+    free_kernel => ['free', $foreign],
+    free_interior_small => ['free', interior(1000, 1152)],
+    free_interior_large => ['free', $dead],
+    free_interior_large_page => ['free', $dead],
+    free_misaligned_small => ['free', $misaligned],
+    free_misaligned_large => ['free', $misaligned],
+    realloc_freed => ['realloc|free', twice(100, 128)],
+    realloc_freed_large => ['realloc', $dead],
+    realloc_foreign => ['realloc', $foreign],
+    realloc_interior => ['realloc|free', interior(1000, 1152)],
+    realloc_interior_large => ['realloc', $dead],
+    realloc_misaligned => ['realloc', $misaligned],
+    usable_foreign => ['malloc_usable_size', $foreign],
+    usable_freed_large => ['malloc_usable_size', $dead],
+    sized_foreign => ['free|free_sized', $foreign],
+);
+
+sub says {
+    my ($run, $functions, @alternatives) = @_;
+    my ($address) = $run->{out} =~ /^(0x[0-9a-f]+)\n(?:.*\n)*\z/;
+    return 0 unless $address && $run->{err} =~ /\Arnalloc: (?:$functions)\($address\): (.*)\n\z/;
+    my $said = $1;
+    for (@alternatives) {
+        return 1 if ref $_ ne 'ARRAY' && $said =~ /\A(?:$_)\z/;
+        next if ref $_ ne 'ARRAY';
+        my ($deed, $low, $high) = @$_;
+        return 1 if $said =~ /\A$deed \(size class (\d+) bytes\)\z/ && $1 >= $low && $1 <= $high;
+    }
+    return 0;
+}
+
+for my $options ('', 'rseq=0') {
+    for my $program (sort keys %expected) {
+        my $run = run_program({env => {RNALLOC_OPTIONS => $options}}, bin_dir() . "/misuse/$program");
+        my $label = $program . ($options ? " ($options)" : '');
+        ok(defined $run->{signal} && $run->{signal} == SIGABRT, "$label: ends by SIGABRT") or diag('ended with ' . ended($run));
+        ok(says($run, @{$expected{$program}}), "$label: the message") or diag("address $run->{out}said: $run->{err}");
+    }
+}
+
+# No program without its expectation, and none forgotten.
+my %sources = map { s{.*/}{}r =~ s{\.c$}{}r => 1 } glob "$FindBin::Bin/*.c";
+is_deeply([sort keys %sources], [sort keys %expected], 'every misdeed has its expectation');
+done_testing();

@@ -1,0 +1,49 @@
+# rseq.t: one run per state of rseq: what glibc, the kernel or a sandbox gives or refuses, and threads that lack it.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::Bin/../lib";
+use RnTest;
+use Test::More;
+
+my $bin = bin_dir() . '/rseq';
+my %off = (GLIBC_TUNABLES => 'glibc.pthread.rseq=0');
+# Linux gives a concurrency id from 6.3 on.
+my ($major, $minor) = `uname -r` =~ /^(\d+)\.(\d+)/;
+my $best = $major > 6 || $major == 6 && $minor >= 3 ? 'rseq-cid' : 'rseq-cpu';
+
+# Name, environment, refusals, the mode that must come of it.
+my @states = (
+    ['as it comes', {}, [], $best],
+    ['cid=0', {RNALLOC_OPTIONS => 'cid=0'}, [], 'rseq-cpu'],
+    ['rseq=0', {RNALLOC_OPTIONS => 'rseq=0'}, [], 'thread'],
+    ['glibc turned it off', {%off}, [], 'rseq'],
+    ['glibc turned it off, cid=0', {%off, RNALLOC_OPTIONS => 'cid=0'}, [], 'rseq-cpu'],
+    ['glibc turned it off, rseq=0', {%off, RNALLOC_OPTIONS => 'rseq=0'}, [], 'thread'],
+    ['rseq refused: ENOSYS', {}, ['rseq=ENOSYS'], 'thread'],
+    ['rseq refused: EPERM', {}, ['rseq=EPERM'], 'thread'],
+    ['glibc turned it off, rseq refused: ENOSYS', {%off}, ['rseq=ENOSYS'], 'thread'],
+    ['glibc turned it off, rseq refused: EPERM', {%off}, ['rseq=EPERM'], 'thread'],
+    ['membarrier refused: ENOSYS', {}, ['membarrier=ENOSYS'], 'any'],
+    ['membarrier refused: EPERM', {}, ['membarrier=EPERM'], 'any'],
+    ['glibc turned it off, membarrier refused', {%off}, ['membarrier=EPERM'], 'any'],
+    ['both refused', {}, ['rseq=ENOSYS', 'membarrier=ENOSYS'], 'thread'],
+);
+for (@states) {
+    my ($name, $env, $refused, $mode) = @$_;
+    my @launch = @$refused ? ("$bin/refuse", @$refused, '--') : ();
+    my $how = {env => {%$env}};
+    if (@launch) {
+        $how->{preload} = '';
+        $how->{env}{REFUSE_PRELOAD} = preloaded();
+    }
+    child_tap($name, run_program($how, @launch, "$bin/mode", $mode));
+}
+
+for my $env ({}, {%off}, (subject() eq 'rnalloc' ? ({RNALLOC_OPTIONS => 'rseq=0'}, {RNALLOC_OPTIONS => 'cid=0'}) : ())) {
+    my $label = join ' ', map { "($_=$env->{$_})" } keys %$env;
+    child_tap("$_ children $label", run_program({env => $env}, "$bin/shared_vm", $_)) for qw(vfork clone);
+    child_tap("unregistered threads $label", run_program({env => $env}, "$bin/unregistered"));
+    child_tap("sandbox $label", run_program({env => $env}, "$bin/sandbox"));
+}
+done_testing();

@@ -1,0 +1,21 @@
+# stress.t: the shadow-model stress in all its variants; RNALLOC_TEST_SEED changes the seed.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::Bin/../lib";
+use RnTest;
+use Test::More;
+
+my $seed = $ENV{RNALLOC_TEST_SEED} // 1;
+my @runs = (map { [$_, ''] } qw(calm large signals interval migration trim trim-signals crowd storm));
+push @runs, map { [$_, 'rseq=0'] } qw(calm signals migration trim crowd) if subject() eq 'rnalloc';
+push @runs, map { [$_, 'cid=0'] } qw(signals migration trim crowd) if subject() eq 'rnalloc';
+for (@runs) {
+    my ($variant, $options) = @$_;
+    my $run = run_program({env => {RNALLOC_OPTIONS => $options}}, bin_dir() . '/stress/shadow', $variant, $seed);
+    child_tap($variant . ($options ? " ($options)" : ''), $run);
+}
+for my $options (subject() eq 'rnalloc' ? ('', 'cid=0') : ('')) {
+    child_tap("nested ($options)", run_program({env => {RNALLOC_OPTIONS => $options}}, bin_dir() . '/stress/nested'));
+}
+done_testing();

@@ -1,0 +1,165 @@
+/* backend-pagemap.c: the pagemap against its door. Each test is a child with a fresh pagemap. */
+#include <stdlib.h>
+
+#include "base/os.h"
+#include "pagemap/pagemap.h"
+#include "tests/unit/check.h"
+#include "tests/unit/cmock.h"
+#include "tests/unit/script.h"
+
+static const uintptr_t GIB = (uintptr_t)1 << PAGEMAP_LEAF_SHIFT;
+static const uintptr_t TOP = (uintptr_t)1 << RN_ADDRESS_BITS;
+static char handles[8];
+
+static void *at(uintptr_t address) { return (void *)address; }
+
+/* An address that nothing set: tag 0 whatever it is, and no handle to be read. */
+static void check_unknown(uintptr_t address) {
+    CHECK(pagemap_tag(at(address)) == 0);
+    CHECK(!pagemap_has(at(address)));
+}
+
+static void foreign(void *unused) {
+    (void)unused;
+    static int object;
+    const uintptr_t some[] = {0,
+                              1,
+                              4096,
+                              0x7fff,
+                              GIB - 1,
+                              GIB,
+                              TOP - 1,
+                              TOP,
+                              TOP + 1,
+                              TOP * 2,
+                              ~TOP + 1,
+                              (uintptr_t)-1,
+                              (uintptr_t)-4096,
+                              (uintptr_t)1 << 63,
+                              (uintptr_t)&object,
+                              (uintptr_t)&unused};
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++)
+        check_unknown(some[i]);
+}
+
+/* Sets runs across the borders of granules and leaves, and reads them and their neighbours. */
+static void check_span(uintptr_t start, size_t pages, uint8_t tag) {
+    CHECK(pagemap_ensure(start - RN_PAGE, (pages + 2) << RN_PAGE_SHIFT) == 0);
+    pagemap_set(start, pages, tag, &handles[tag % 8]);
+    for (size_t i = 0; i < pages; i++)
+        for (unsigned offset = 0; offset < RN_PAGE; offset += RN_PAGE - 1) {
+            void *address = at(start + i * RN_PAGE + offset);
+            CHECK(pagemap_tag(address) == tag && pagemap_handle(address) == &handles[tag % 8] && pagemap_has(address));
+        }
+    CHECK(pagemap_tag(at(start - 1)) == 0 && pagemap_tag(at(start + pages * RN_PAGE)) == 0);
+    CHECK(pagemap_handle(at(start - 1)) == NULL && pagemap_handle(at(start + pages * RN_PAGE)) == NULL);
+    pagemap_set(start, pages, 0, NULL);
+    CHECK(pagemap_tag(at(start)) == 0 && pagemap_handle(at(start)) == NULL && pagemap_has(at(start)));
+}
+
+static void check_spans(uintptr_t base) {
+    check_span(base + 5 * RN_PAGE, 1, 1);
+    check_span(base + GIB - 3 * RN_PAGE, 7, 255);
+    check_span(base + 8192 * (uintptr_t)RN_PAGE - RN_PAGE, 2, 97);
+    check_span(base + GIB + 65536 * (uintptr_t)RN_PAGE - 16 * RN_PAGE, 40, 42);
+}
+
+static void radix(void *unused) {
+    (void)unused;
+    check_spans(17 * GIB);
+    check_spans(TOP - 4 * GIB);
+    check_span(TOP - 2 * RN_PAGE, 1, 9); /* the last page but one */
+}
+
+static void window(void *unused) {
+    (void)unused;
+    uintptr_t base = 100 * GIB;
+    CHECK(pagemap_window(base, 4 * GIB) == 0);
+    CHECK(pagemap_win.base == base && pagemap_win.words == 4 * GIB / 8);
+    check_unknown(base);
+    check_spans(base);
+    check_spans(base + 2 * GIB - RN_PAGE * 64); /* leaves the window */
+    check_spans(base + 3 * GIB);                /* crosses its end */
+    check_span(base - 8 * RN_PAGE, 12, 3);      /* crosses its start */
+    check_spans(base + 50 * GIB);
+    /* What the assembly reads is what the root says. */
+    pagemap_set(base + 6 * RN_PAGE, 1, 7, &handles[7]);
+    CHECK(atomic_load(&pagemap_win.tags[6]) == 7 && atomic_load(&pagemap_win.handles[6]) == &handles[7]);
+}
+
+static void window_beyond(void *unused) {
+    (void)unused;
+    size_t mapped = script_mapped();
+    CHECK(pagemap_window(TOP - GIB, 2 * GIB) != 0 && pagemap_win.words == 0 && script_mapped() == mapped);
+    check_spans(TOP - 4 * GIB);
+}
+
+/* With every call failing in turn: a refusal leaves no entry half there, no address space lost, and the repetition
+ * works. */
+static void ensure_fails(void *number) {
+    script_play(&(struct script){.fail_at = *(unsigned long *)number});
+    size_t mapped = script_mapped();
+    uintptr_t base = 200 * GIB;
+    bool has_window = pagemap_window(base, 2 * GIB) == 0;
+    CHECK(has_window || (pagemap_win.words == 0 && script_mapped() == mapped));
+    uintptr_t start = base + 2 * GIB - 4 * RN_PAGE; /* half in the window */
+    if (pagemap_ensure(start, 8 * RN_PAGE) != 0) {
+        CHECK(pagemap_tag(at(start)) == 0 && pagemap_tag(at(start + 5 * RN_PAGE)) == 0);
+        CHECK(pagemap_ensure(start, 8 * RN_PAGE) == 0);
+    }
+    pagemap_set(start, 8, 11, handles);
+    CHECK(pagemap_tag(at(start)) == 11 && pagemap_tag(at(start + 7 * RN_PAGE)) == 11);
+    CHECK(pagemap_handle(at(start + 7 * RN_PAGE)) == handles);
+    if (script_failures() == 0)
+        exit(77);
+}
+
+static void larger_pages(void *size) {
+    script_play(&(struct script){.page_size = *(size_t *)size});
+    os_init();
+    window(NULL);
+}
+
+static void test_foreign(void **state) {
+    (void)state;
+    assert_int_equal(child_fails(foreign, NULL), 0);
+}
+static void test_radix(void **state) {
+    (void)state;
+    assert_int_equal(child_fails(radix, NULL), 0);
+}
+static void test_window(void **state) {
+    (void)state;
+    assert_int_equal(child_fails(window, NULL), 0);
+}
+static void test_beyond(void **state) {
+    (void)state;
+    assert_int_equal(child_fails(window_beyond, NULL), 0);
+}
+
+static void test_ensure_fails(void **state) {
+    (void)state;
+    unsigned long number = 1;
+    for (; number < 100; number++) {
+        int status = run_child(ensure_fails, &number);
+        if (status == 77 << 8)
+            break;
+        if (status != 0)
+            fail_msg("call %lu: %s", number, child_output);
+    }
+    assert_in_range(number, 5, 99); /* the reference run makes some calls, all of which failed once */
+}
+
+static void test_larger_pages(void **state) {
+    (void)state;
+    for (size_t size = 16384; size <= 65536; size *= 4)
+        assert_int_equal(child_fails(larger_pages, &size), 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_foreign), cmocka_unit_test(test_radix),        cmocka_unit_test(test_window),
+        cmocka_unit_test(test_beyond),  cmocka_unit_test(test_ensure_fails), cmocka_unit_test(test_larger_pages),
+    };
+    return cmocka_run_group_tests_name("pagemap", tests, NULL, NULL);
+}

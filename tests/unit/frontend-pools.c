@@ -1,0 +1,331 @@
+/* frontend-pools.c: pools and their doors, in each mode. Each test is a child, in which the library begins anew.
+ *
+ * "Objects in = objects out" is counted in bytes: what spans gave out is in the program's hands, in a pool, in a locked
+ * pool or in a transfer cache, and after all of it came back and the caches were emptied, no page is in use. */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "backend/backend.h"
+#include "base/options.h"
+#include "frontend/frontend.h"
+#include "rnalloc.h"
+#include "tests/unit/check.h"
+#include "tests/unit/cmock.h"
+#include "tests/unit/script.h"
+
+enum { CLASS = 10, MOST = 4000, THREADS = 4 };
+
+static void begin(const char *options) {
+    CHECK(setenv("RNALLOC_OPTIONS", options, 1) == 0);
+    CHECK(rnMode().kind == (strstr(options, "rseq=0") ? RN_MODE_THREAD : rnMode().kind));
+}
+
+static void check_nothing_in_use(void) {
+    (void)rnReleaseMemory(0);
+    heap_check();
+    struct rn_stats stats;
+    rnStats(&stats);
+    CHECK(stats.pool_free == 0 && stats.transfer_free == 0 && stats.span_free == 0);
+    CHECK(stats.in_use == 0 && backend_in_use() == 0 && stats.page_free == 0);
+}
+
+/* Bytes of one class that left the spans must be where they are said to be. */
+static void check_bytes(size_t in_hands) {
+    struct rn_stats stats;
+    rnStats(&stats);
+    CHECK(stats.in_use >= in_hands);
+    CHECK(stats.in_use + stats.pool_free + stats.transfer_free + stats.span_free == backend_in_use());
+}
+
+/* ---- Batches ---- */
+
+static void batches(void *options) {
+    begin(options);
+    size_t size = size_classes[CLASS].size;
+    void *objects[MOST], *back[MOST];
+    CHECK(rnAllocBatch(size, objects, 200) == 200);
+    rnFreeBatch(objects, 200); /* the bin has a capacity now */
+    CHECK(rnAllocBatch(size, objects, MOST) == MOST);
+    for (size_t i = 0; i < MOST; i++)
+        memcpy(objects[i], &i, sizeof i);
+    size_t before = pools_free_bytes();
+    size_t pushed = rn_push_batch(CLASS, objects, MOST, rn_thread.area);
+    CHECK(pushed > 0 && pushed < MOST && pools_free_bytes() == before + pushed * size);
+    CHECK(rn_push_batch(CLASS, objects + pushed, 1, rn_thread.area) == 0); /* full is full */
+    size_t some = rn_pop_batch(CLASS, back, 3, rn_thread.area);
+    CHECK(some == 3 && back[0] == objects[pushed - 1] && back[2] == objects[pushed - 3]); /* a stack */
+    size_t popped = 3 + rn_pop_batch(CLASS, back + 3, pushed - 3, rn_thread.area);
+    CHECK(popped == pushed);
+    for (size_t i = 0; i < pushed; i++)
+        CHECK(back[i] == objects[pushed - 1 - i]);
+    CHECK(rn_pop_batch(CLASS, back, 0, rn_thread.area) == 0 && rn_push_batch(CLASS, back, 0, rn_thread.area) == 0);
+    CHECK(rn_push_batch(CLASS, objects, 1, &rn_no_area) == 0 && rn_pop_batch(CLASS, back, 1, &rn_no_area) == 0);
+    CHECK(rn_push_batch(CLASS, objects, 1, &rn_new_area) == 0 && rn_pop_batch(CLASS, back, 1, &rn_new_area) == 0);
+    check_bytes(MOST * size);
+    for (size_t i = 0; i < MOST; i++)
+        CHECK(memcmp(objects[i], &i, sizeof i) == 0);
+    rnFreeBatch(objects, MOST);
+    check_bytes(0);
+    check_nothing_in_use();
+}
+
+/* ---- Budget ---- */
+
+/* However objects of all sizes come and go, the pools of one thread hold at most their budget, and a bin's worth at
+ * first use. */
+static void budget(void *options) {
+    begin(options);
+    size_t most = option_get(OPT_POOL_KIB) << 10, first = 0;
+    for (unsigned i = 1; i < RN_CLASSES; i++)
+        first += size_classes[i].size > 65536 ? size_classes[i].size : 0; /* one object each, whatever the budget */
+    static void *blocks[MOST];
+    uint64_t random = 1;
+    for (int round = 0; round < 60; round++) {
+        size_t count = 0;
+        for (size_t bytes = 0; count < MOST && bytes < (size_t)8 << 20; count++) {
+            size_t size = random_next(&random) % ((size_t)8 << round % 14);
+            blocks[count] = rnAlloc(size);
+            bytes += size;
+            CHECK(blocks[count]);
+        }
+        for (size_t i = 0; i < count; i++)
+            rnFree(blocks[i]);
+        size_t heap = backend_in_use() / 32;
+        size_t allowed = (most > heap ? most : heap) * 4 * (pools_count() ? pools_count() : 1) + first;
+        CHECK(pools_free_bytes() <= allowed);
+    }
+    check_nothing_in_use();
+}
+
+/* ---- Threads and draining ---- */
+
+enum { LIVE = 300 };
+
+struct worker {
+    pthread_t thread;
+    uint64_t random;
+    unsigned operations;
+    void *blocks[LIVE];
+};
+
+static struct worker workers[THREADS];
+static _Atomic(void *) mailbox[64];
+static _Atomic bool stop;
+static _Atomic size_t drained;
+
+/* A live block carries its own address and that inverted, at both ends: an object handed out twice is found by its
+ * second owner, or by the first when it frees. */
+static void claim(void *block) {
+    uintptr_t *words = block, *last = words + rnUsableSize(block) / sizeof *words - 1;
+    words[0] = (uintptr_t)block;
+    *last = ~(uintptr_t)block;
+    if (last == words)
+        words[0] = (uintptr_t)block;
+}
+
+static void unclaim(void *block) {
+    uintptr_t *words = block, *last = words + rnUsableSize(block) / sizeof *words - 1;
+    CHECK(words[0] == (uintptr_t)block && (last == words || *last == ~(uintptr_t)block));
+    words[0] = *last = 0;
+}
+
+static void free_claimed(void *block) {
+    if (!block)
+        return;
+    unclaim(block);
+    rnFree(block);
+}
+
+static void *work(void *argument) {
+    struct worker *worker = argument;
+    for (unsigned i = 0; i < worker->operations; i++) {
+        uint64_t r = random_next(&worker->random);
+        void **slot = &worker->blocks[r % LIVE];
+        if (r >> 32 & 1) {
+            *slot = atomic_exchange(&mailbox[(r >> 33) % 64], *slot);
+        } else if (*slot) {
+            free_claimed(*slot);
+            *slot = NULL;
+        } else {
+            *slot = rnAlloc((r >> 40) % 2000);
+            CHECK(*slot);
+            claim(*slot);
+        }
+    }
+    for (int i = 0; i < LIVE; i++)
+        free_claimed(worker->blocks[i]);
+    return NULL;
+}
+
+static void *drain(void *unused) {
+    (void)unused;
+    for (unsigned i = 0; !atomic_load(&stop); i++) {
+        drained += pools_drain(i % 4 != 0) + locked_drain();
+        if (i % 8 == 0)
+            (void)middle_flush();
+        heap_check();
+    }
+    return NULL;
+}
+
+static void run_workers(unsigned count, unsigned operations) {
+    pthread_t drainer;
+    for (unsigned i = 0; i < count; i++) {
+        workers[i].random = i + 1;
+        workers[i].operations = operations;
+        CHECK(pthread_create(&workers[i].thread, NULL, work, &workers[i]) == 0);
+    }
+    CHECK(pthread_create(&drainer, NULL, drain, NULL) == 0);
+    for (unsigned i = 0; i < count; i++)
+        CHECK(pthread_join(workers[i].thread, NULL) == 0);
+    atomic_store(&stop, true);
+    CHECK(pthread_join(drainer, NULL) == 0);
+    for (int i = 0; i < 64; i++)
+        free_claimed(atomic_load(&mailbox[i]));
+}
+
+static void draining(void *options) {
+    begin(options);
+    run_workers(THREADS, 300000);
+    CHECK(rnMode().kind == RN_MODE_THREAD || drained > 0);
+    check_nothing_in_use();
+}
+
+/* The drainer never allocates; the worker is the only thread that the library has seen. */
+static void draining_unseen(void *options) {
+    begin(options);
+    pthread_t drainer;
+    CHECK(pthread_create(&drainer, NULL, drain, NULL) == 0);
+    workers[0].operations = 1000000;
+    work(&workers[0]);
+    atomic_store(&stop, true);
+    CHECK(pthread_join(drainer, NULL) == 0);
+    CHECK(process_has_threads()); /* or no barrier would stop the worker's sections */
+    for (int i = 0; i < 64; i++)
+        free_claimed(atomic_load(&mailbox[i]));
+    check_nothing_in_use();
+}
+
+/* Threads that end leave nothing behind in pools of their own. */
+static void *short_life(void *unused) {
+    (void)unused;
+    void *blocks[100];
+    CHECK(rnAllocBatch(100, blocks, 100) == 100);
+    rnFreeBatch(blocks, 100);
+    return NULL;
+}
+
+static void ended_threads(void *options) {
+    begin(options);
+    for (int i = 0; i < 700; i++) { /* more than there are ids for threads */
+        pthread_t thread;
+        CHECK(pthread_create(&thread, NULL, short_life, NULL) == 0 && pthread_join(thread, NULL) == 0);
+    }
+    if (rnMode().kind == RN_MODE_THREAD)
+        CHECK(pools_free_bytes() == 0 && pools_count() <= 3);
+    check_nothing_in_use();
+}
+
+/* ---- The system refuses ---- */
+
+static void refused(void *script) {
+    begin("");
+    size_t refusals = 0;
+    script_play(script);
+    for (int round = 0; round < 40; round++) {
+        struct worker *worker = &workers[0];
+        for (int i = 0; i < LIVE; i++) {
+            worker->blocks[i] = rnAlloc((size_t)1 << random_next(&worker->random) % 20);
+            refusals += worker->blocks[i] == NULL;
+            if (worker->blocks[i])
+                claim(worker->blocks[i]);
+        }
+        for (int i = 0; i < LIVE; i++)
+            free_claimed(worker->blocks[i]);
+        (void)rnReleaseMemory(0);
+        heap_check();
+    }
+    CHECK(script_failures() > 0 && refusals > 0);
+    script_stop();
+    check_nothing_in_use();
+}
+
+static void test_refused(void **state) {
+    (void)state;
+    for (uint64_t seed = 1; seed < 6; seed++)
+        assert_int_equal(child_fails(refused, &(struct script){.one_in = 2 + (unsigned)seed % 3, .seed = seed << 30}),
+                         0);
+}
+
+/* The first use of the library, with each call failing in turn: a clean end with a message, or a working allocator. */
+static void first_use(void *number) {
+    script_play(&(struct script){.fail_at = *(unsigned long *)number});
+    void *block = rnAlloc(100);
+    bool failed = script_failures() != 0;
+    script_stop();
+    rnFree(block);
+    for (int i = 0; i < 100; i++) {
+        block = rnAlloc((size_t)i * 1000);
+        CHECK(block);
+        rnFree(block);
+    }
+    heap_check();
+    exit(failed ? 0 : 77);
+}
+
+static void test_first_use(void **state) {
+    (void)state;
+    unsigned long number = 1;
+    for (; number < 200; number++) {
+        int status = run_child(first_use, &number);
+        if (status == 77 << 8)
+            break;
+        if (status != 0 && !strstr(child_output, "rnalloc: no memory to start with\n"))
+            fail_msg("call %lu: status %#x: %s", number, (unsigned)status, child_output);
+    }
+    assert_in_range(number, 5, 199);
+}
+
+static void each_mode(void (*body)(void *)) {
+    static const char *const modes[] = {"helper=0", "helper=0,cid=0", "helper=0,rseq=0"};
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        char options[40];
+        strcpy(options, modes[i]);
+        assert_int_equal(child_fails(body, options), 0);
+    }
+}
+
+static void test_batches(void **state) {
+    (void)state;
+    each_mode(batches);
+}
+static void test_budget(void **state) {
+    (void)state;
+    each_mode(budget);
+}
+static void test_draining(void **state) {
+    (void)state;
+    each_mode(draining);
+}
+static void test_draining_unseen(void **state) {
+    (void)state;
+    each_mode(draining_unseen);
+}
+static void test_ended_threads(void **state) {
+    (void)state;
+    each_mode(ended_threads);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_batches),         cmocka_unit_test(test_budget),        cmocka_unit_test(test_draining),
+        cmocka_unit_test(test_draining_unseen), cmocka_unit_test(test_ended_threads), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_first_use),
+    };
+    return cmocka_run_group_tests_name("pools", tests, NULL, NULL);
+}

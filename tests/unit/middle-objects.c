@@ -1,0 +1,312 @@
+/* middle-objects.c: small objects and large blocks of the middle tier. Each test is a child with a fresh heap. */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/backend.h"
+#include "base/os.h"
+#include "middle/middle.h"
+#include "pagemap/pagemap.h"
+#include "tests/unit/check.h"
+#include "tests/unit/cmock.h"
+#include "tests/unit/script.h"
+
+enum { MOST = 3000 };
+
+static void heap_settled(void) {
+    middle_check();
+    backend_check();
+}
+
+/* Takes exactly `count` objects, checks each and stamps it. */
+static void take(unsigned class_index, void **objects, size_t count, uint64_t stamp) {
+    size_t size = size_classes[class_index].size;
+    for (size_t taken = 0; taken < count;) {
+        size_t got = middle_take(class_index, objects + taken, count - taken);
+        CHECK(got > 0 && got <= count - taken);
+        taken += got;
+    }
+    for (size_t i = 0; i < count; i++) {
+        char *object = objects[i];
+        unsigned own = pagemap_tag(object);
+        size_t room = size_classes[own].size;
+        CHECK(own >= class_index && room <= size + size / 8 && pagemap_tag(object + room - 1) == own);
+        CHECK(object_start(own, object) == object && object_start(own, object + room - 1) == object);
+        CHECK((uintptr_t)object % (size > 8 ? 16 : 8) == 0 && !object_is_free(own, object));
+        CHECK(large_size(object) == 0);
+        memcpy(object, &stamp, 8);
+        memcpy(object + size - 8, &stamp, 8);
+    }
+}
+
+static void put(unsigned class_index, void **objects, size_t count, uint64_t stamp) {
+    size_t size = size_classes[class_index].size;
+    for (size_t i = 0; i < count; i++)
+        CHECK(memcmp(objects[i], &stamp, 8) == 0 && memcmp((char *)objects[i] + size - 8, &stamp, 8) == 0);
+    middle_put(class_index, objects, count);
+}
+
+static int by_address(const void *a, const void *b) {
+    uintptr_t left = (uintptr_t) * (void *const *)a, right = (uintptr_t) * (void *const *)b;
+    return (left > right) - (left < right);
+}
+
+static void check_disjoint(void **objects, size_t count, size_t size) {
+    qsort(objects, count, sizeof *objects, by_address);
+    for (size_t i = 1; i < count; i++)
+        CHECK((uintptr_t)objects[i] - (uintptr_t)objects[i - 1] >= size);
+}
+
+static size_t objects_for(unsigned class_index) {
+    size_t some = size_classes[class_index].objects * (size_t)3 + 5;
+    return some < MOST ? some : MOST;
+}
+
+/* All classes: disjoint, aligned, known to the pagemap; and with all given back, every page goes back, too. */
+static void all_classes(void *unused) {
+    (void)unused;
+    static void *objects[MOST];
+    for (unsigned i = 1; i < RN_CLASSES; i++) {
+        size_t count = objects_for(i);
+        size_t start = backend_in_use();
+        take(i, objects, count, i);
+        CHECK(backend_in_use() - start >= count * size_classes[i].size);
+        check_disjoint(objects, count, size_classes[i].size);
+        for (size_t at = 0; at < count; at += 100)
+            put(i, objects + at, count - at < 100 ? count - at : 100, i);
+        heap_settled();
+        middle_flush();
+        heap_settled();
+        struct middle_stats stats;
+        middle_stats(&stats);
+        CHECK(stats.transfer_free == 0 && stats.span_free == 0 && backend_in_use() == start);
+        CHECK(pagemap_tag(objects[0]) == 0);
+    }
+    CHECK(backend_in_use() == 0);
+}
+
+/* The statistics add up: what is in spans' pages is in the program's hands, in a transfer cache, or free in a span. */
+static void counts(void *unused) {
+    (void)unused;
+    static void *objects[MOST];
+    const unsigned classes[] = {1, 2, 7, 20, 45, 70, RN_CLASSES - 1};
+    for (size_t c = 0; c < sizeof classes / sizeof *classes; c++) {
+        size_t size = size_classes[classes[c]].size, objects_per = size_classes[classes[c]].objects;
+        size_t span = (size_t)size_classes[classes[c]].pages << RN_PAGE_SHIFT;
+        size_t held = 0;
+        uint64_t random = c;
+        for (int i = 0; i < 400; i++) {
+            size_t n = 1 + random_next(&random) % RN_MAX_BATCH;
+            if (random_next(&random) % 2 && held + n <= MOST) {
+                take(classes[c], objects + held, n, 1);
+                held += n;
+            } else if (held >= n) {
+                put(classes[c], objects + held - n, n, 1);
+                held -= n;
+            }
+            struct middle_stats stats;
+            middle_stats(&stats);
+            size_t spans = backend_in_use() / span;
+            CHECK(held * size + stats.transfer_free + stats.span_free == spans * objects_per * size);
+        }
+        put(classes[c], objects, held, 1);
+        middle_flush();
+        CHECK(backend_in_use() == 0);
+    }
+}
+
+/* Sparse spans drain: after most objects are freed and as many taken again, the heap needs no more pages than before.
+ */
+static void fullest_first(void *unused) {
+    (void)unused;
+    static void *objects[MOST];
+    uint64_t random = 5;
+    take(30, objects, MOST, 30);
+    size_t peak = backend_in_use();
+    for (int round = 0; round < 20; round++) {
+        for (size_t i = MOST - 1; i > 0; i--) {
+            size_t j = random_next(&random) % (i + 1);
+            void *swap = objects[i];
+            objects[i] = objects[j];
+            objects[j] = swap;
+        }
+        put(30, objects, MOST * 3 / 4, 30);
+        take(30, objects, MOST * 3 / 4, 30);
+        CHECK(backend_in_use() <= peak);
+    }
+    put(30, objects, MOST, 30);
+    middle_flush();
+    CHECK(backend_in_use() == 0);
+    heap_settled();
+}
+
+/* A class that has nothing borrows of the next ones what lies free there, before it makes a span. */
+static void borrowing(void *unused) {
+    (void)unused;
+    static void *objects[MOST], *own;
+    unsigned borrowed = 0;
+    for (unsigned i = 1; i + 2 < RN_CLASSES; i++) {
+        size_t count = size_classes[i + 1].objects - 1u;
+        void *last;
+        if (count == 0 || count > MOST)
+            continue;
+        take(i + 1, &last, 1, i); /* keeps the lender's span */
+        size_t lent = backend_in_use();
+        take(i, objects, count, i);
+        borrowed += backend_in_use() == lent;
+        own = middle_take_exact(i);
+        CHECK(own && pagemap_tag(own) == i);
+        heap_settled();
+        put(i, objects, count, i);
+        put(i + 1, &last, 1, i);
+        middle_put(i, &own, 1);
+        middle_flush();
+        heap_settled();
+        CHECK(backend_in_use() == 0);
+    }
+    CHECK(borrowed > 5);
+}
+
+/* ---- Threads ---- */
+
+enum { THREADS = 4, BOXES = 64, HELD = 40 };
+
+/* A box holds a batch that belongs to whoever takes it out, on whichever thread. */
+static struct box {
+    pthread_mutex_t mutex;
+    unsigned class_index;
+    size_t count;
+    uint64_t stamp;
+    void *objects[RN_MAX_BATCH];
+} boxes[BOXES];
+
+static _Atomic uint64_t next_stamp = 1;
+
+static void *trade(void *seed) {
+    uint64_t random = (uintptr_t)seed;
+    for (int i = 0; i < 20000; i++) {
+        struct box *box = &boxes[random_next(&random) % BOXES];
+        pthread_mutex_lock(&box->mutex);
+        if (box->count) {
+            put(box->class_index, box->objects, box->count, box->stamp);
+            box->count = 0;
+        } else {
+            box->class_index = 1 + (unsigned)(random_next(&random) % 60);
+            box->count = 1 + random_next(&random) % HELD;
+            box->stamp = next_stamp++;
+            take(box->class_index, box->objects, box->count, box->stamp);
+        }
+        pthread_mutex_unlock(&box->mutex);
+    }
+    return NULL;
+}
+
+static void threads(void *unused) {
+    (void)unused;
+    pthread_t thread[THREADS];
+    for (int i = 0; i < BOXES; i++)
+        pthread_mutex_init(&boxes[i].mutex, NULL);
+    for (uintptr_t i = 0; i < THREADS; i++)
+        CHECK(pthread_create(&thread[i], NULL, trade, (void *)(i + 1)) == 0);
+    for (int i = 0; i < 100; i++) {
+        middle_flush();
+        heap_settled();
+    }
+    for (int i = 0; i < THREADS; i++)
+        CHECK(pthread_join(thread[i], NULL) == 0);
+    for (struct box *box = boxes; box < boxes + BOXES; box++)
+        if (box->count)
+            put(box->class_index, box->objects, box->count, box->stamp);
+    middle_flush();
+    heap_settled();
+    CHECK(backend_in_use() == 0);
+}
+
+/* ---- Misuse ---- */
+
+enum { CLASS = 12 };
+
+static void put_to_spans(void *object) {
+    middle_put(CLASS, &object, 1);
+    middle_flush();
+}
+
+static void double_free(void *unused) {
+    (void)unused;
+    void *objects[3];
+    take(CLASS, objects, 3, 0);
+    put_to_spans(objects[1]);
+    put_to_spans(objects[1]);
+}
+
+static void double_free_in_batch(void *unused) {
+    (void)unused;
+    void *objects[3];
+    take(CLASS, objects, 3, 0);
+    objects[2] = objects[0];
+    middle_put(CLASS, objects, 3);
+    middle_flush();
+}
+
+static void double_free_of_gone_span(void *unused) {
+    (void)unused;
+    void *object;
+    take(CLASS, &object, 1, 0);
+    put_to_spans(object); /* the span was empty, and went */
+    put_to_spans(object);
+}
+
+static void interior(void *unused) {
+    (void)unused;
+    void *object;
+    take(CLASS, &object, 1, 0);
+    put_to_spans((char *)object + 8);
+}
+
+static void tail_of_span(void *unused) {
+    (void)unused;
+    void *object;
+    take(CLASS, &object, 1, 0);
+    size_t objects = size_classes[CLASS].objects * (size_t)size_classes[CLASS].size;
+    char *start = (char *)((uintptr_t)object & -(uintptr_t)RN_PAGE);
+    if (objects + size_classes[CLASS].size > (size_t)size_classes[CLASS].pages << RN_PAGE_SHIFT)
+        put_to_spans(start + objects); /* behind the last object, where one would start */
+}
+
+#define IN_CHILD(name, body)                          \
+    static void name(void **state) {                  \
+        (void)state;                                  \
+        assert_int_equal(child_fails(body, NULL), 0); \
+    }
+
+#define DIES(name, body, what)                                                                  \
+    static void name(void **state) {                                                            \
+        (void)state;                                                                            \
+        char message[100];                                                                      \
+        snprintf(message, sizeof message, "rnalloc: free(@): " what " (size class %u bytes)\n", \
+                 size_classes[CLASS].size);                                                     \
+        assert_int_equal(child_lacks_message(body, NULL, message), 0);                          \
+    }
+
+IN_CHILD(test_all_classes, all_classes)
+IN_CHILD(test_counts, counts)
+IN_CHILD(test_fullest_first, fullest_first)
+IN_CHILD(test_borrowing, borrowing)
+IN_CHILD(test_threads, threads)
+DIES(test_double_free, double_free, "double free")
+DIES(test_double_free_in_batch, double_free_in_batch, "double free")
+DIES(test_double_free_of_gone_span, double_free_of_gone_span, "double free")
+DIES(test_interior, interior, "interior pointer")
+DIES(test_tail_of_span, tail_of_span, "interior pointer")
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_all_classes),   cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_fullest_first), cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_double_free),   cmocka_unit_test(test_double_free_in_batch),
+        cmocka_unit_test(test_interior),      cmocka_unit_test(test_double_free_of_gone_span),
+        cmocka_unit_test(test_tail_of_span),  cmocka_unit_test(test_borrowing),
+    };
+    return cmocka_run_group_tests_name("objects", tests, NULL, NULL);
+}

@@ -22,7 +22,7 @@
 
 enum { NATURAL = 16 }; /* alignment of every block above 8 bytes */
 
-unsigned class_of(size_t size) { return size <= RN_MAX_SMALL ? rn_class_table[class_index_of(size)] : 0; }
+unsigned class_of(size_t size) { return size <= RN_MAX_SMALL ? rn_fast.class_table[class_index_of(size)] : 0; }
 
 static void *no_memory(void) {
     errno = ENOMEM;

@@ -14,10 +14,6 @@ static struct lock init_lock = LOCK_INIT(RANK_INIT);
 static _Atomic bool ready;
 static uint8_t class_table[CLASS_TABLE_SIZE];
 
-/* Until it is filled, every size is of class 0, which leads to the slow path. The hardened mode would leave it so. */
-static const uint8_t empty_table[CLASS_TABLE_SIZE];
-const uint8_t *rn_class_table = empty_table;
-
 bool library_is_ready(void) {
     /* acquire: pairs with the release in library_init */
     return atomic_load_explicit(&ready, memory_order_acquire);
@@ -29,7 +25,7 @@ static void class_table_fill(void) {
         class_index += size > size_classes[class_index].size;
         class_table[class_index_of(size)] = (uint8_t)class_index;
     }
-    rn_class_table = class_table;
+    rn_fast.class_table = class_table;
 }
 
 static void print_at_exit(void) { stats_print(); }

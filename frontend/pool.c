@@ -38,8 +38,16 @@ static const struct {
 
 /* Before mode_init: one id that leads to the closed pool, which is all that rn_new_area needs. */
 static struct pool *_Atomic first_table[1] = {(struct pool *)(uintptr_t)&closed_pool};
-struct pool *_Atomic *rn_pool_of = first_table;
-uint64_t rn_id_offset = offsetof(struct area, cpu_id);
+/* Every size is of class 0 at first, which leads to the slow path. The hardened mode would leave it so. */
+static const uint8_t empty_table[CLASS_TABLE_SIZE];
+
+_Static_assert(offsetof(struct fast_path, id_offset) == 8 && offsetof(struct fast_path, pool_of) == 16,
+               "the assembly reads them there");
+struct fast_path rn_fast = {
+    .class_table = empty_table,
+    .id_offset = offsetof(struct area, cpu_id),
+    .pool_of = first_table,
+};
 
 struct lock drain_lock = LOCK_INIT(RANK_DRAIN);
 
@@ -60,7 +68,7 @@ bool pools_init(void) {
         return false;
     for (unsigned i = 0; i < rn_mode.ids; i++)
         atomic_store_explicit(&table[i], closed(), memory_order_relaxed);
-    rn_pool_of = table;
+    rn_fast.pool_of = table;
     return true;
 }
 
@@ -120,7 +128,7 @@ static struct pool *pool_get(uint32_t id) {
         atomic_fetch_add_explicit(&pools_made, 1, memory_order_relaxed);
         /* release: pairs with the acquire above, and with the address dependency in the assembly */
         atomic_store_explicit(&pools[id], pool, memory_order_release);
-        atomic_store_explicit(&rn_pool_of[id], pool, memory_order_release);
+        atomic_store_explicit(&rn_fast.pool_of[id], pool, memory_order_release);
     }
     lock_drop(&drain_lock);
     return pool;
@@ -131,7 +139,7 @@ static bool current_id(uint32_t *id) {
     struct area *area = rn_thread.area;
     if (__atomic_load_n(&area->cpu_id, __ATOMIC_RELAXED) < 0)
         return false;
-    *id = __atomic_load_n((uint32_t *)(void *)((char *)area + rn_id_offset), __ATOMIC_RELAXED);
+    *id = __atomic_load_n((uint32_t *)(void *)((char *)area + rn_fast.id_offset), __ATOMIC_RELAXED);
     return true;
 }
 
@@ -407,7 +415,7 @@ static size_t drain_ids(unsigned first, unsigned end, bool all) {
         if (!pool || !is_victim(pool, all))
             continue;
         lock_take(&pool->lock);
-        atomic_store_explicit(&rn_pool_of[i], closed(), memory_order_relaxed);
+        atomic_store_explicit(&rn_fast.pool_of[i], closed(), memory_order_relaxed);
         any = true;
     }
     if (!any)
@@ -415,12 +423,12 @@ static size_t drain_ids(unsigned first, unsigned end, bool all) {
     bool stopped = !process_has_threads() || os_membarrier() == 0;
     for (unsigned i = first; i < end; i++) {
         struct pool *pool = atomic_load_explicit(&pools[i], memory_order_relaxed);
-        if (!pool || atomic_load_explicit(&rn_pool_of[i], memory_order_relaxed) == pool)
+        if (!pool || atomic_load_explicit(&rn_fast.pool_of[i], memory_order_relaxed) == pool)
             continue;
         if (stopped)
             bytes += pool_empty(pool);
         /* release: pairs with the address dependency in the assembly's load of the pool */
-        atomic_store_explicit(&rn_pool_of[i], pool, memory_order_release);
+        atomic_store_explicit(&rn_fast.pool_of[i], pool, memory_order_release);
         lock_drop(&pool->lock);
     }
     return bytes;

@@ -87,10 +87,14 @@ struct pool {
     struct bin_room room[RN_CLASSES];
 };
 
-/* What the assembly reads: the pool of each id, where in an area the id stands, and the class of each size. */
-extern struct pool *_Atomic *rn_pool_of;
-extern uint64_t rn_id_offset;
-extern const uint8_t *rn_class_table;
+/* What the assembly reads: the class of each size, where in an area the id stands, and the pool of each id. Written at
+ * initialisation; in a cache line that nothing else dirties. */
+struct fast_path {
+    const uint8_t *class_table;
+    uint64_t id_offset;
+    struct pool *_Atomic *pool_of;
+} RN_ALIGNED(RN_CACHE_LINE);
+extern struct fast_path rn_fast;
 
 /* Stand-ins: of threads not seen yet, and of those that must not use any pool (children of vfork). */
 extern struct area rn_new_area;
@@ -122,7 +126,7 @@ void *rn_alloc_class(size_t size, unsigned class_index);
 struct mode_state {
     int kind; /* enum rn_mode_kind */
     const char *reason;
-    unsigned ids;  /* size of rn_pool_of */
+    unsigned ids;  /* size of rn_fast.pool_of */
     bool can_stop; /* other ids' pools can be stopped */
 };
 extern struct mode_state rn_mode;

@@ -23,8 +23,8 @@
 .macro LOAD_CONTEXT
 	THREAD_PLACE x4, x3
 	ldr	x3, [x4, x3]
-	LOAD_HIDDEN x4, rn_id_offset
-	LOAD_HIDDEN x5, rn_pool_of
+	ADDRESS_HIDDEN x5, rn_fast
+	ldp	x4, x5, [x5, 8]
 .endm
 
 /* The section of malloc: the object in x0, and back to the caller. */
@@ -61,7 +61,7 @@
 	b.hi	.Lcoarse\@
 	lsr	x1, x2, 3
 .Lindex\@:
-	LOAD_HIDDEN x3, rn_class_table
+	LOAD_HIDDEN x3, rn_fast
 	ldrb	w1, [x3, x1]
 	LOAD_CONTEXT
 	POP_OBJECT .Lslow\@
@@ -179,9 +179,9 @@
 .macro LOAD_POOL pool:req, area:req, none:req
 	ldr	w9, [\area, 4]
 	tbnz	w9, 31, \none
-	LOAD_HIDDEN x9, rn_id_offset
+	LOAD_HIDDEN x9, rn_fast, 8
 	ldr	w9, [\area, x9]
-	LOAD_HIDDEN \pool, rn_pool_of
+	LOAD_HIDDEN \pool, rn_fast, 16
 	ldr	\pool, [\pool, x9, lsl 3]
 .endm
 

@@ -33,13 +33,13 @@
 	lea	7(%rdi), %ecx
 	shr	$3, %ecx
 .Lindex\@:
-	mov	rn_class_table(%rip), %rsi
+	mov	rn_fast(%rip), %rsi
 	movzbl	(%rsi,%rcx), %ecx
 .Lclass\@:
 	mov	rn_thread@gottpoff(%rip), %rdx
 	mov	%fs:(%rdx), %rdx
-	mov	rn_id_offset(%rip), %r8
-	mov	rn_pool_of(%rip), %r9
+	mov	rn_fast+8(%rip), %r8
+	mov	rn_fast+16(%rip), %r9
 	RSEQ_BEGIN
 	cmpl	$0, 4(%rdx)
 	js	.Lslow\@
@@ -84,8 +84,8 @@
 	mov	%esi, %ecx
 	mov	rn_thread@gottpoff(%rip), %rdx
 	mov	%fs:(%rdx), %rdx
-	mov	rn_id_offset(%rip), %r8
-	mov	rn_pool_of(%rip), %r9
+	mov	rn_fast+8(%rip), %r8
+	mov	rn_fast+16(%rip), %r9
 	RSEQ_BEGIN
 	cmpl	$0, 4(%rdx)
 	js	.Lclass_slow
@@ -136,8 +136,8 @@
 .Lfree_class:
 	mov	rn_thread@gottpoff(%rip), %rdx
 	mov	%fs:(%rdx), %rdx
-	mov	rn_id_offset(%rip), %r8
-	mov	rn_pool_of(%rip), %r9
+	mov	rn_fast+8(%rip), %r8
+	mov	rn_fast+16(%rip), %r9
 	RSEQ_BEGIN
 	cmpl	$0, 4(%rdx)
 	js	.Lfree_slow
@@ -186,9 +186,9 @@
 	RSEQ_BEGIN_AT rcx, rax
 	cmpl	$0, 4(%rcx)
 	js	.Lpush_none
-	mov	rn_id_offset(%rip), %rax
+	mov	rn_fast+8(%rip), %rax
 	mov	(%rcx,%rax), %eax
-	mov	rn_pool_of(%rip), %r8
+	mov	rn_fast+16(%rip), %r8
 	mov	(%r8,%rax,8), %rax
 	mov	(%rax,%rdi,8), %r10d
 	mov	4(%rax,%rdi,8), %r11d
@@ -224,9 +224,9 @@
 	RSEQ_BEGIN_AT rcx, rax
 	cmpl	$0, 4(%rcx)
 	js	.Lpop_none
-	mov	rn_id_offset(%rip), %rax
+	mov	rn_fast+8(%rip), %rax
 	mov	(%rcx,%rax), %eax
-	mov	rn_pool_of(%rip), %r8
+	mov	rn_fast+16(%rip), %r8
 	mov	(%r8,%rax,8), %rax
 	mov	(%rax,%rdi,8), %r10d
 	xor	%r8d, %r8d
@@ -260,9 +260,9 @@
 	RSEQ_BEGIN_AT rcx, rax
 	cmpl	$0, 4(%rcx)
 	js	.Lend_no
-	mov	rn_id_offset(%rip), %rax
+	mov	rn_fast+8(%rip), %rax
 	mov	(%rcx,%rax), %eax
-	mov	rn_pool_of(%rip), %r8
+	mov	rn_fast+16(%rip), %r8
 	cmp	%rdx, (%r8,%rax,8)
 	jne	.Lend_no
 	cmp	%esi, (%rdx,%rdi,8)
@@ -290,9 +290,9 @@
 	RSEQ_BEGIN_AT rsi, rax
 	cmpl	$0, 4(%rsi)
 	js	.Lmove_no
-	mov	rn_id_offset(%rip), %rax
+	mov	rn_fast+8(%rip), %rax
 	mov	(%rsi,%rax), %eax
-	mov	rn_pool_of(%rip), %r10
+	mov	rn_fast+16(%rip), %r10
 	cmp	%rdx, (%r10,%rax,8)
 	jne	.Lmove_no
 	mov	(%rdx,%rdi,8), %eax

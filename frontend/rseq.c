@@ -185,13 +185,13 @@ void mode_init(void) {
     if (use_rseq()) {
         bool cid = has_cid();
         rn_mode.kind = cid ? RN_MODE_RSEQ_CID : RN_MODE_RSEQ_CPU;
-        rn_id_offset = cid ? offsetof(struct area, mm_cid) : offsetof(struct area, cpu_id);
+        rn_fast.id_offset = cid ? offsetof(struct area, mm_cid) : offsetof(struct area, cpu_id);
         rn_mode.ids = cpus;
         rn_mode.can_stop = true;
     } else {
         area_source = AREA_STANDIN;
         rn_mode.kind = RN_MODE_THREAD;
-        rn_id_offset = offsetof(struct area, cpu_id);
+        rn_fast.id_offset = offsetof(struct area, cpu_id);
         rn_mode.ids = THREAD_POOLS;
         rn_mode.can_stop = false;
     }

@@ -29,10 +29,10 @@
 .endm
 
 /* A word of the library's own, which the linker resolves without the GOT. */
-.macro LOAD_HIDDEN register:req, name:req
+.macro LOAD_HIDDEN register:req, name:req, offset=0
 	.hidden	\name
-	adrp	\register, \name
-	ldr	\register, [\register, :lo12:\name]
+	adrp	\register, \name + \offset
+	ldr	\register, [\register, :lo12:\name + \offset]
 .endm
 
 .macro ADDRESS_HIDDEN register:req, name:req

@@ -212,8 +212,9 @@ static void commit_plan(struct commit *plan, struct hugepage *hp, unsigned last,
     size_t used = total_get(&backend_totals.used_pages);
     bool big = used + total_get(&backend_totals.dirty_free_pages) > SMALL_HEAP >> RN_PAGE_SHIFT;
     bool is_tail = last < HP_PAGES && last > HP_PAGES / 8 && used < TAIL_HEAP >> RN_PAGE_SHIFT;
-    bool advise = big && !is_tail && backend_config.hugepages && was_clean && !hp->advised;
-    if ((hp->committed >= last && !advise) || (advise && hugetlb_try(hp)))
+    bool fresh = big && !is_tail && was_clean && !hp->advised;
+    bool advise = fresh && backend_config.hugepages;
+    if ((hp->committed >= last && !advise) || (fresh && hugetlb_try(hp)))
         return;
     uintptr_t start = hp->base + (advise ? 0 : (uintptr_t)hp->committed << RN_PAGE_SHIFT);
     if (plan->start == plan->end)

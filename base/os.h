@@ -34,7 +34,7 @@ void os_unreserve(void *start, size_t size);
 int os_commit(void *start, size_t size);
 
 /* Drops the contents and, where the system counts commitments (overcommit 2), their charge; the memory reads as zeros
- * after the next os_commit. `charged` out: whether the range stays committed (MADV_DONTNEED) or must be committed
+ * after the next os_commit. `still_committed`: whether the range stays committed (MADV_DONTNEED) or must be committed
  * again. */
 int os_release(void *start, size_t size, bool *still_committed);
 

@@ -13,8 +13,6 @@
 #include "base/meta.h"
 #include "frontend/pool.h"
 
-void thread_forget_others(void);
-
 static void prepare(void) {
     helper_lock_all();
     pools_lock_all();

@@ -22,8 +22,9 @@ enum {
 };
 
 static struct lock helper_lock = LOCK_INIT(RANK_HELPER);
-static bool alive;     /* under helper_lock */
-static uint32_t poked; /* the futex: 1 when there may be work */
+static bool alive;      /* under helper_lock */
+static uint32_t ending; /* a futex: 1 when the other threads have ended */
+static uint32_t poked;  /* the futex: 1 when there may be work */
 
 static size_t threshold(void) { return option_get(OPT_HELPER_MIN_MIB) << 20; }
 
@@ -53,7 +54,7 @@ static bool helper_work(unsigned *quiet, size_t *last_in_use) {
     if (*quiet >= QUIET_LOOKS) {
         (void)middle_flush();
         (void)locked_drain();
-        (void)backend_release(threshold() / 2, true);
+        (void)backend_release(max_size(threshold() / 2, option_get(OPT_RETAIN_MIB) << 20), true);
         backend_stats(&pages);
         *last_in_use = pages.in_use;
         return *quiet < 2 * QUIET_LOOKS;
@@ -63,7 +64,7 @@ static bool helper_work(unsigned *quiet, size_t *last_in_use) {
 
 /* Sleeps until poked; false when a minute passed without. */
 static bool helper_sleep(void) {
-    for (;;) {
+    while (!__atomic_load_n(&ending, __ATOMIC_RELAXED)) {
         /* acquire: pairs with the release in helper_poke */
         if (__atomic_exchange_n(&poked, 0, __ATOMIC_ACQUIRE) != 0)
             return true;
@@ -71,16 +72,26 @@ static bool helper_sleep(void) {
         if (__atomic_load_n(&poked, __ATOMIC_RELAXED) == 0 && backend_in_use() < threshold())
             return false;
     }
+    return false;
+}
+
+/* The other threads of the process have ended, as far as they were counted. The C library ends the process with its
+ * last thread, and counts this one: so it goes now. If others are left, it is born again at the next pthread_create. */
+void helper_end(void) {
+    __atomic_store_n(&ending, 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&poked, 1, __ATOMIC_RELAXED);
+    os_wake(&ending, 1);
+    os_wake(&poked, 1);
 }
 
 static void *helper_main(void *unused) {
     os_name_thread("rnalloc-helper");
+    thread_count_never();
     do {
         unsigned quiet = 0;
         size_t last_in_use = 0;
-        uint32_t never = 0;
-        while (helper_work(&quiet, &last_in_use))
-            os_wait(&never, 0, WORK_MS);
+        while (!__atomic_load_n(&ending, __ATOMIC_RELAXED) && helper_work(&quiet, &last_in_use))
+            os_wait(&ending, 0, WORK_MS);
     } while (helper_sleep());
     lock_take(&helper_lock);
     __atomic_store_n(&alive, false, __ATOMIC_RELAXED);
@@ -89,11 +100,13 @@ static void *helper_main(void *unused) {
 }
 
 void helper_start(void) {
-    if (!option_get(OPT_HELPER) || __atomic_load_n(&alive, __ATOMIC_RELAXED))
+    if (!option_get(OPT_HELPER) || !option_get(OPT_RELEASE) || __atomic_load_n(&alive, __ATOMIC_RELAXED))
         return;
     lock_take(&helper_lock);
     bool start = !alive;
     __atomic_store_n(&alive, true, __ATOMIC_RELAXED);
+    if (start)
+        __atomic_store_n(&ending, 0, __ATOMIC_RELAXED);
     lock_drop(&helper_lock);
     if (!start)
         return;
@@ -125,4 +138,5 @@ void helper_forget(void) {
     lock_reset(&helper_lock);
     alive = false;
     poked = 0;
+    ending = 0;
 }

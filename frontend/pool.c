@@ -191,8 +191,7 @@ static uint32_t most_capacity(unsigned class_index) {
 }
 
 static size_t pool_budget(void) {
-    size_t budget = option_get(OPT_POOL_KIB) << 10;
-    return min_size(max_size(budget, backend_in_use() / BUDGET_SHARE), BUDGET_MOST);
+    return max_size(option_get(OPT_POOL_KIB) << 10, min_size(backend_in_use() / BUDGET_SHARE, BUDGET_MOST));
 }
 
 static void capacity_change(struct pool *pool, struct bin_room *room, uint32_t capacity, size_t size) {

@@ -51,6 +51,7 @@ struct area {
 struct thread {
     struct area *area;
     bool registered; /* its own area, where the C library registered none */
+    bool is_counted; /* among the threads whose end matters to the helper */
 };
 extern RN_TLS struct thread rn_thread;
 
@@ -133,6 +134,13 @@ extern struct mode_state rn_mode;
 void mode_init(void);
 /* Gives the calling thread an area: the kernel's, or a stand-in. */
 void thread_register(void);
+/* In fork's child: the calling thread is the only one, and the others' stand-ins are free. */
+void thread_forget_others(void);
+/* Counts the calling thread from now until its end; when the last counted thread ends, the helper must not be what
+ * keeps the process alive. Called by those that create threads, and at registration once there were any. */
+void thread_count(void);
+/* The calling thread is the helper. */
+void thread_count_never(void);
 bool process_has_threads(void);
 /* Before the first thread is created: what stopping other ids' pools will need, while it costs 3 us instead of 20 ms.
  */
@@ -174,6 +182,7 @@ bool library_is_ready(void);
 /* helper.c */
 void helper_poke(void);
 void helper_start(void);
+void helper_end(void);
 void helper_lock_all(void);
 void helper_unlock_all(void);
 void helper_forget(void);

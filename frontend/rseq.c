@@ -52,7 +52,10 @@ struct mode_state rn_mode;
 static RN_TLS struct area own_area; /* registered by ourselves, where the C library did not */
 static enum { AREA_LIBC, AREA_OWN, AREA_STANDIN } area_source;
 static pthread_key_t exit_key;
-static bool exit_key_made;
+static bool exit_key_made; /* at the first pthread_create, or for the first stand-in */
+
+/* Threads that run and were counted: those that called pthread_create, or were given an area after the first did. */
+static _Atomic uint32_t threads_live;
 
 /* Stand-ins' ids, under drain_lock: a stack of those that dying threads gave back. */
 static uint32_t ids_back[THREAD_POOLS];
@@ -198,15 +201,42 @@ void mode_init(void) {
     errno = saved;
 }
 
-/* A dying thread's pool goes to the next thread that needs one; its objects go back at once. */
-static void thread_exit(void *standin) {
-    struct area *area = standin;
+/* A dying thread's stand-in goes to the next thread that needs one; the objects in its pool go back at once. */
+static void standin_give(void) {
     rn_thread.area = &rn_no_area;
-    pool_abandon((uint32_t)area->cpu_id);
+    pool_abandon((uint32_t)own_area.cpu_id);
     lock_take(&drain_lock);
-    ids_back[ids_back_count++] = (uint32_t)area->cpu_id;
+    ids_back[ids_back_count++] = (uint32_t)own_area.cpu_id;
     lock_drop(&drain_lock);
 }
+
+static void thread_exit(void *unused) {
+    (void)unused;
+    if (area_source == AREA_STANDIN && rn_thread.area == &own_area)
+        standin_give();
+    if (rn_thread.is_counted && atomic_fetch_sub_explicit(&threads_live, 1, memory_order_relaxed) == 1)
+        helper_end();
+    rn_thread.is_counted = false;
+}
+
+static bool exit_key_make(void) {
+    lock_take(&drain_lock);
+    if (!exit_key_made)
+        exit_key_made = pthread_key_create(&exit_key, thread_exit) == 0;
+    bool made = exit_key_made;
+    lock_drop(&drain_lock);
+    return made;
+}
+
+void thread_count(void) {
+    if (rn_thread.is_counted || !exit_key_make())
+        return;
+    rn_thread.is_counted = true;
+    atomic_fetch_add_explicit(&threads_live, 1, memory_order_relaxed);
+    (void)pthread_setspecific(exit_key, &rn_thread);
+}
+
+void thread_count_never(void) { rn_thread.is_counted = true; }
 
 static void standin_register(void) {
     lock_take(&drain_lock);
@@ -215,16 +245,14 @@ static void standin_register(void) {
         id = ids_back[--ids_back_count];
     else if (ids_used < rn_mode.ids)
         id = ids_used++;
-    if (!exit_key_made)
-        exit_key_made = pthread_key_create(&exit_key, thread_exit) == 0;
     lock_drop(&drain_lock);
-    if (id == UINT32_MAX || !exit_key_made) {
+    if (id == UINT32_MAX || !exit_key_make()) {
         rn_thread.area = &rn_no_area;
         return;
     }
     own_area.cpu_id = (int32_t)id;
     rn_thread.area = &own_area; /* before pthread_setspecific, which may allocate */
-    (void)pthread_setspecific(exit_key, &own_area);
+    (void)pthread_setspecific(exit_key, &rn_thread);
 }
 
 void thread_register(void) {
@@ -243,9 +271,19 @@ void thread_register(void) {
     } else if (rn_thread.registered || own_register() == 0) {
         rn_thread.area = &own_area;
     }
+    if (exit_key_made)
+        thread_count();
     errno = saved;
 }
 
-/* In fork's child. */
-void thread_forget_others(void);
-void thread_forget_others(void) { atomic_store_explicit(&threads_seen, 1, memory_order_relaxed); }
+void thread_forget_others(void) {
+    atomic_store_explicit(&threads_seen, 1, memory_order_relaxed);
+    atomic_store_explicit(&threads_live, rn_thread.is_counted, memory_order_relaxed);
+    ids_back_count = 0;
+    for (uint32_t id = 0; area_source == AREA_STANDIN && id < ids_used; id++) {
+        if (rn_thread.area == &own_area && (uint32_t)own_area.cpu_id == id)
+            continue;
+        pool_abandon(id);
+        ids_back[ids_back_count++] = id;
+    }
+}

@@ -69,8 +69,9 @@ static size_t take_listed(struct central *central, void **objects, size_t count)
 /* Whether spans of class `other` may lend objects to `class_index`: the next larger ones, where objects are worth the
  * look. */
 static bool may_lend(unsigned class_index, unsigned other) {
-    return other < RN_CLASSES && other > class_index && other <= class_index + LENDERS &&
-           size_classes[class_index].size > SMALL_OBJECT;
+    uint32_t size = size_classes[class_index].size;
+    return other < RN_CLASSES && other > class_index && other <= class_index + LENDERS && size > SMALL_OBJECT &&
+           size_classes[other].size <= size + size / 8;
 }
 
 /* Free objects of somewhat larger classes, before a new span is made: what one class has too much and another too
@@ -88,11 +89,16 @@ static size_t borrow(unsigned class_index, void **objects, size_t count) {
     return taken;
 }
 
-size_t central_take(unsigned class_index, void **objects, size_t count) {
+size_t central_take_own(unsigned class_index, void **objects, size_t count) {
     struct central *central = &centrals[class_index];
     lock_take(&central->lock);
     size_t taken = take_listed(central, objects, count);
     lock_drop(&central->lock);
+    return taken;
+}
+
+size_t central_take(unsigned class_index, void **objects, size_t count) {
+    size_t taken = central_take_own(class_index, objects, count);
     return taken ? taken : borrow(class_index, objects, count);
 }
 

@@ -69,7 +69,7 @@ void middle_lock_all(void);
 void middle_unlock_all(void);
 void middle_reset_locks(void);
 
-/* Debug: I2, I3 and I4 over all spans. */
+/* Debug: I3 and I4 over all listed spans, and the counts of free objects. */
 void middle_check(void);
 
 #endif

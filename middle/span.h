@@ -46,6 +46,8 @@ int span_index(const struct span *span, const void *object);
 
 /* Objects from listed spans, of the class or of one that lends; 0 if there are none. */
 size_t central_take(unsigned class_index, void **objects, size_t count);
+/* The same, of the very class only. */
+size_t central_take_own(unsigned class_index, void **objects, size_t count);
 /* Objects of the very class, from new spans. */
 size_t central_make(unsigned class_index, void **objects, size_t count);
 void central_put(unsigned class_index, void **objects, size_t count);

@@ -77,7 +77,9 @@ size_t middle_take(unsigned class_index, void **objects, size_t count) {
 
 void *middle_take_exact(unsigned class_index) {
     void *object;
-    return central_make(class_index, &object, 1) ? object : NULL;
+    if (central_take_own(class_index, &object, 1) || central_make(class_index, &object, 1))
+        return object;
+    return NULL;
 }
 
 void middle_put(unsigned class_index, void **objects, size_t count) {

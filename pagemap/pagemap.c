@@ -70,6 +70,7 @@ static int granule_commit(_Atomic uint64_t *note, unsigned bit, uintptr_t plane,
     if (os_commit((void *)(plane + granule * GRANULE), GRANULE) != 0)
         return -ENOMEM;
     atomic_store_explicit(note, noted | (uint64_t)1 << bit, memory_order_relaxed);
+    meta_count(GRANULE);
     return 0;
 }
 

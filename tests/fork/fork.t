@@ -15,6 +15,10 @@ for my $options (subject() eq 'rnalloc' ? ('', 'rseq=0', 'helper_min_mib=1') : (
     child_tap("ways$label", run_program($how, bin_dir() . '/fork/ways'));
     child_tap("bulk$label", run_program($how, bin_dir() . '/fork/bulk'));
     child_tap("own handlers$label", run_program($how, bin_dir() . '/fork/handlers'));
+    for my $who (qw(main worker)) {
+        my $run = run_program($how, bin_dir() . '/fork/last', $who);
+        ok($run->{exit} == 0, "the process ends with its last thread: $who$label") or diag(explain($run));
+    }
     my @orders = (["a library before$label", "$helper:$preload"], ["a library after$label", "$preload:$helper"]);
     for (@orders) {
         my ($name, $list) = @$_;

@@ -122,7 +122,8 @@
 	/* operator delete in all its forms: sizes and alignments are hints, the pagemap decides. */
 	.irp	name, _ZdlPv, _ZdaPv, _ZdlPvm, _ZdaPvm, \
 		_ZdlPvRKSt9nothrow_t, _ZdaPvRKSt9nothrow_t, _ZdlPvSt11align_val_t, _ZdaPvSt11align_val_t, \
-		_ZdlPvmSt11align_val_t, _ZdaPvmSt11align_val_t, _ZdlPvSt11align_val_tRKSt9nothrow_t, _ZdaPvSt11align_val_tRKSt9nothrow_t
+		_ZdlPvmSt11align_val_t, _ZdaPvmSt11align_val_t, _ZdlPvSt11align_val_tRKSt9nothrow_t, \
+		_ZdaPvSt11align_val_tRKSt9nothrow_t
 	ALIAS \name, free
 	.endr
 	mov	%rdi, %rdx

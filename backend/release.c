@@ -95,6 +95,12 @@ void range_insert_clean(struct hugepage *first, size_t length, bool still_commit
     range_insert(first, length);
 }
 
+/* Between two system calls: whoever waits for the lock, such as a fork, need not wait for all of them. */
+static void pause_release(void) {
+    lock_drop(&backend_release_lock);
+    lock_take(&backend_release_lock);
+}
+
 /* Gives back up to `want` bytes of free hugepages. Holds backend_release_lock. */
 static size_t release_whole(size_t want) {
     size_t released = 0;
@@ -122,6 +128,7 @@ static size_t release_whole(size_t want) {
             refused_at = os_now_ms() | 1;
             break;
         }
+        pause_release();
     }
     return released;
 }
@@ -184,15 +191,16 @@ static size_t release_deep(size_t want) {
     bool refused = false;
     if (os_strict_commit())
         return 0; /* parts that lost their commitment cannot be noted */
-    lock_take(&backend_lock);
-    struct hugepage *hp;
-    while (released < want && !refused && (hp = packer_dirtiest()) != NULL) {
-        size_t got = release_parts(hp, &refused);
+    while (released < want && !refused) {
+        lock_take(&backend_lock);
+        struct hugepage *hp = packer_dirtiest();
+        size_t got = hp ? release_parts(hp, &refused) : 0;
+        lock_drop(&backend_lock);
         if (got == 0)
-            break; /* less than a kernel page here, and so in all that follow */
+            break; /* nothing left, or less than a kernel page here, and so in all that follow */
         released += got;
+        pause_release();
     }
-    lock_drop(&backend_lock);
     return released;
 }
 

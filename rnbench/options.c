@@ -6,7 +6,7 @@
 
 #include "rnbench.h"
 
-enum kind { KIND_FLAG, KIND_COUNT, KIND_BYTES, KIND_CHOICE, KIND_SIZES, KIND_TEXT };
+enum kind { KIND_FLAG, KIND_COUNT, KIND_BYTES, KIND_CHOICE, KIND_SIZES, KIND_TEXT, KIND_SECONDS, KIND_ALLOCATOR };
 
 struct row {
     const char *name;
@@ -27,6 +27,8 @@ static const struct row rows[] = {
     {"threads", "N", KIND_COUNT, 0, FIELD(threads), 1, 10000, "number of threads"},
     {"slots", "S", KIND_COUNT, TAKES_SLOTS, FIELD(slots), 1, 1000000000, "slots per thread (and per size)"},
     {"iters", "I", KIND_COUNT, TAKES_ITERS, FIELD(iters), 1, (uint64_t)1 << 60, "iterations per thread"},
+    {"duration", "SECONDS", KIND_SECONDS, TAKES_DURATION, FIELD(duration), 1, 86400000,
+     "run so long, not by count (1.5 is allowed)"},
     {"mode", "mixed|alloc", KIND_CHOICE, TAKES_MODE, FIELD(mode), 0, 0,
      "mixed: allocate and free; alloc: free at the end"},
     {"sizes", "A,B,...", KIND_SIZES, TAKES_SIZES, FIELD(sizes), 1, 16 * GIB, "block sizes in bytes"},
@@ -38,10 +40,20 @@ static const struct row rows[] = {
     {"live", "BYTES", KIND_BYTES, TAKES_LIVE, FIELD(live), 1 << 20, (uint64_t)1 << 42,
      "bytes that the threads hold together"},
     {"sleep", "SECONDS", KIND_COUNT, TAKES_SLEEP, FIELD(sleep), 0, 86400, "wait before resident memory is read"},
+    {"writes", "N", KIND_COUNT, TAKES_WRITES, FIELD(writes), 1, 1000000000,
+     "times that each byte of a block is written"},
+    {"stride", "S", KIND_COUNT, TAKES_STRIDE, FIELD(stride), 1, 1000000000, "slots from one free to the next"},
+    {"program", "PATH", KIND_TEXT, TAKES_PROGRAM, FIELD(program), 0, 0, "what is started (default /bin/true)"},
     {"empty", NULL, KIND_FLAG, TAKES_EMPTY, FIELD(empty), 0, 1, "the same threads, but they allocate nothing"},
     {"touch", NULL, KIND_FLAG, TAKES_TOUCH, FIELD(touch), 0, 1, "write every byte of each block"},
-    {"allocator", "malloc|rnalloc", KIND_CHOICE, 0, FIELD(allocator), 0, 0,
-     "malloc: whatever is loaded; rnalloc: rnAlloc and rnFree"},
+    {"check", NULL, KIND_FLAG, TAKES_CALLS, FIELD(check), 0, 1,
+     "verify contents, overlap and alignment of every block; tells live bytes"},
+    {"latency", NULL, KIND_FLAG, TAKES_CALLS, FIELD(latency), 0, 1, "time every call; p50 to p99.99 and the longest"},
+    {"counters", NULL, KIND_FLAG, 0, FIELD(counters), 0, 1, "instructions, cycles, cache and dTLB misses (perf)"},
+    {"allocator", "NAME", KIND_ALLOCATOR, 0, FIELD(allocator), 0, 0,
+     "malloc: whatever is loaded; rnalloc: rnAlloc and rnFree;\n"
+     "                               NAME=/path/lib.so[,VARIABLE=VALUE...]: that library, preloaded;\n"
+     "                               lineage:NAME: one of rnbench/lineage (make lineage)"},
     {"library", "PATH", KIND_TEXT, 0, FIELD(library), 0, 0, "librnalloc.so for rnalloc (default: beside rnbench)"},
     {"seed", "K", KIND_COUNT, 0, FIELD(seed), 0, UINT64_MAX, "start of the random numbers (default 1)"},
     {"json", NULL, KIND_FLAG, 0, FIELD(json), 0, 1, "one JSON object instead of text"},
@@ -116,6 +128,31 @@ static uint64_t parse_choice(const struct row *row, const char *text) {
     }
 }
 
+/* Seconds with up to three decimals, as milliseconds. */
+static uint64_t parse_seconds(const struct row *row, const char *text) {
+    char *end;
+    errno = 0;
+    double seconds = *text >= '0' && *text <= '9' ? strtod(text, &end) : -1;
+    if (seconds < 0 || *end || errno)
+        fail("--%s: \"%s\" is not a number of seconds", row->name, text);
+    if (seconds * 1000 < (double)row->min || seconds * 1000 > (double)row->max)
+        fail("--%s: %s is not in %g..%g", row->name, text, (double)row->min / 1000, (double)row->max / 1000);
+    return (uint64_t)(seconds * 1000 + 0.5);
+}
+
+static void parse_allocator(struct options *options, const struct row *row, const char *text) {
+    if (strcmp(text, "malloc") == 0)
+        options->allocator = ALLOCATOR_MALLOC;
+    else if (strcmp(text, "rnalloc") == 0)
+        options->allocator = ALLOCATOR_RNALLOC;
+    else if (strchr(text, '=') || strncmp(text, "lineage:", strlen("lineage:")) == 0)
+        options->allocator = ALLOCATOR_PRELOADED;
+    else
+        fail("--%s: \"%s\" is none of malloc, rnalloc, lineage:NAME, NAME=/path/lib.so[,VARIABLE=VALUE...]", row->name,
+             text);
+    options->preload = text;
+}
+
 static void parse_value(struct options *options, const struct row *row, const char *text) {
     switch (row->kind) {
     case KIND_FLAG:
@@ -130,6 +167,12 @@ static void parse_value(struct options *options, const struct row *row, const ch
         break;
     case KIND_SIZES:
         parse_sizes(options, row, text);
+        break;
+    case KIND_SECONDS:
+        *number_at(options, row->offset) = parse_seconds(row, text);
+        break;
+    case KIND_ALLOCATOR:
+        parse_allocator(options, row, text);
         break;
     case KIND_TEXT:
         if (!*text)
@@ -166,33 +209,53 @@ static const struct row *next_option(int argc, char **argv, int *index, const ch
     fail("unknown option \"%.*s\" (see --help)", (int)(equals - word), word);
 }
 
-void options_parse(struct options *options, int argc, char **argv) {
+/* The workload decides on the defaults, and a duration on what the counts are without a word on them; so both are
+ * looked for before anything is filled in. */
+static const struct workload *fill_defaults(struct options *options, int argc, char **argv) {
+    enum { ENDLESS = 60 };
     const char *name = workloads[0]->name;
     const char *value;
-
-    /* The workload decides on the defaults, so it is looked for before anything is filled in. */
-    for (int i = 1; i < argc; i++)
-        if (next_option(argc, argv, &i, &value)->offset == FIELD(workload))
+    bool endless = false;
+    for (int i = 1; i < argc; i++) {
+        size_t offset = next_option(argc, argv, &i, &value)->offset;
+        if (offset == FIELD(workload))
             name = value;
+        endless |= offset == FIELD(duration);
+    }
     const struct workload *workload = workload_find(name);
     if (!workload)
         fail("unknown workload \"%s\" (see --list)", name);
     *options = workload->defaults;
     options->workload = workload->name;
     options->seed = 1;
+    if (endless && (workload->takes & TAKES_ROUNDS))
+        options->rounds = 1ULL << ENDLESS;
+    else if (endless)
+        options->iters = 1ULL << ENDLESS;
+    return workload;
+}
 
+static void need_sense(const struct options *options) {
+    if (options->min_size > options->max_size)
+        fail("--min-size: %llu is above --max-size %llu", (unsigned long long)options->min_size,
+             (unsigned long long)options->max_size);
+    if (options->library && options->allocator != ALLOCATOR_RNALLOC)
+        fail("--library is for --allocator rnalloc (use NAME=PATH, or LD_PRELOAD, to change malloc)");
+    if (options->check && options->latency)
+        fail("--check and --latency do not go together: the check would be timed");
+}
+
+void options_parse(struct options *options, int argc, char **argv) {
+    const struct workload *workload = fill_defaults(options, argc, argv);
     for (int i = 1; i < argc; i++) {
+        const char *value;
         const struct row *row = next_option(argc, argv, &i, &value);
         if (row->takes && !(workload->takes & row->takes))
             fail("--%s: the workload %s does not take it", row->name, workload->name);
         if (row->offset != FIELD(workload))
             parse_value(options, row, value);
     }
-    if (options->min_size > options->max_size)
-        fail("--min-size: %llu is above --max-size %llu", (unsigned long long)options->min_size,
-             (unsigned long long)options->max_size);
-    if (options->library && options->allocator != ALLOCATOR_RNALLOC)
-        fail("--library is for --allocator rnalloc (use LD_PRELOAD to change malloc)");
+    need_sense(options);
 }
 
 void options_help(void) {
@@ -206,5 +269,6 @@ void options_help(void) {
         snprintf(left, sizeof left, "--%s%s%s", row->name, row->value ? " " : "", row->value ? row->value : "");
         printf("  %-28s %s\n", left, row->help);
     }
-    printf("\nExit status: 0, or 2 with one line on stderr.\n");
+    printf(
+        "\nExit status: 0; 2 with one line on stderr; 1 with one line where --check found a fault of the allocator.\n");
 }

@@ -7,6 +7,9 @@
  *     team        threads that start together, are timed, and hold what they have while the process is measured
  *     sizes       random sizes after a distribution
  *     measure     clock, resident memory, faults
+ *     counters    instructions, cycles and misses, where the machine counts them
+ *     latency     a layer around the allocator: the time of every call, in histograms
+ *     check       a layer around the allocator: contents, overlap and alignment of every block
  *     report      the outcome as text or JSON
  *
  * The benchmark's own tables come from mmap, never from the allocator under test.
@@ -18,12 +21,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
-enum { MAX_SIZES = 64, MAX_RESULTS = 16 };
+enum { MAX_SIZES = 64, MAX_RESULTS = 32 };
 
 enum mode { MODE_MIXED, MODE_ALLOC };
 enum distribution { DISTRIBUTION_UNIFORM, DISTRIBUTION_LOG };
-enum allocator_kind { ALLOCATOR_MALLOC, ALLOCATOR_RNALLOC };
+enum allocator_kind { ALLOCATOR_MALLOC, ALLOCATOR_RNALLOC, ALLOCATOR_PRELOADED };
 
 /* One bit per option that only some workloads take; struct workload.takes is made of these. */
 enum {
@@ -39,6 +43,11 @@ enum {
     TAKES_LIVE = 1 << 9,
     TAKES_SLEEP = 1 << 10,
     TAKES_EMPTY = 1 << 11,
+    TAKES_DURATION = 1 << 12,
+    TAKES_WRITES = 1 << 13,
+    TAKES_STRIDE = 1 << 14,
+    TAKES_PROGRAM = 1 << 15,
+    TAKES_CALLS = 1 << 16, /* of the allocator: it can be checked and timed call by call */
 };
 
 /* What the command line said. All numbers are 64 bits wide, so that one table can fill them. */
@@ -51,27 +60,38 @@ struct options {
     uint64_t min_size, max_size; /* bytes, both inclusive */
     uint64_t live;               /* bytes */
     uint64_t sleep;              /* seconds */
+    uint64_t duration;           /* milliseconds, 0: by count */
+    uint64_t writes;             /* per block, to each byte */
+    uint64_t stride;             /* slots */
     uint64_t seed;
     uint64_t mode;                           /* enum mode */
     uint64_t distribution;                   /* enum distribution */
     uint64_t allocator;                      /* enum allocator_kind */
     uint64_t touch, empty, json, list, help; /* flags */
+    uint64_t check, latency, counters;       /* flags */
     uint64_t sizes[MAX_SIZES];
     uint64_t size_count;
     const char *workload; /* name */
     const char *library;  /* path of librnalloc.so, or NULL */
+    const char *preload;  /* the text of --allocator NAME=PATH[,VARIABLE=VALUE...], or NULL */
+    const char *program;  /* what the workload start starts */
 };
 
 struct allocator {
-    const char *name; /* "malloc" or "rnalloc" */
+    const char *name; /* "malloc", "rnalloc", or the name given to a preloaded one */
     void *(*alloc)(size_t size);
     void (*release)(void *block);
+    void *(*resize)(void *block, size_t size); /* this and the next two: NULL where it has none of its own */
+    void *(*zeroed)(size_t count, size_t size);
+    void *(*aligned)(size_t alignment, size_t size);
+    bool layered;          /* check or latency stand between: calls have to go through these pointers */
     char object[PATH_MAX]; /* the file that holds the code of `alloc`: the proof of which allocator is measured */
     const char *mode;      /* what rnMode() says where it is rnAlloc, else "" */
 };
 
 struct bench;
 struct picker;
+struct latency;
 
 /* One thread of a team; only its own thread writes it while the team runs. Two cache lines, because CPUs prefetch in
  * pairs. */
@@ -82,8 +102,10 @@ struct bench_thread {
     uint64_t start_ns, end_ns; /* around the body */
     uint64_t ops;              /* steps of the workload */
     uint64_t allocs, frees;    /* calls in the body; what `finish` frees is not counted */
-    double best;               /* for the workload's own use, as are the next three */
-    uint64_t peak_bytes, table_bytes;
+    struct latency *latency;   /* histograms of the calls, or NULL */
+    double best;               /* for the workload's own use, as is all that follows */
+    uint64_t peak_bytes, live_bytes, table_bytes;
+    uint64_t count;
     void *table;
 } __attribute__((aligned(128)));
 
@@ -99,6 +121,20 @@ struct result {
     double value;
 };
 
+/* What the CPU counted in user mode while the bodies ran; -1: not counted. */
+enum { COUNTER_INSTRUCTIONS, COUNTER_CYCLES, COUNTER_CACHE_MISSES, COUNTER_DTLB_MISSES, COUNTERS };
+
+struct counters {
+    int64_t value[COUNTERS];
+    const char *reason; /* why something is not counted, or NULL */
+};
+
+/* What the check layer saw. */
+struct checked {
+    uint64_t blocks;                 /* verified when they were freed or resized */
+    uint64_t live_bytes, peak_bytes; /* as requested */
+};
+
 /* One run of one workload. */
 struct bench {
     struct options options;
@@ -106,8 +142,13 @@ struct bench {
     const struct workload *workload;
     const struct picker *sizes; /* for workloads that take a range */
     struct bench_thread *threads;
+    void **given;       /* what the main thread hands to the others, for the workload's own use */
     uint64_t total_ns;  /* from the first thread's start to the last one's end */
     struct usage usage; /* of the bodies */
+    struct counters counters;
+    struct checked checked;       /* when the bodies ended */
+    uint64_t rss_before, rss_end; /* around the bodies; the first after what `prepare` made */
+    int stop;                     /* set when --duration is over; read by bench_goes_on */
     struct result results[MAX_RESULTS];
     unsigned result_count;
 };
@@ -129,8 +170,9 @@ void options_help(void);
 extern const struct workload *const workloads[];
 const struct workload *workload_find(const char *name);
 
-/* allocator.c: resolves the functions; ends the process where they cannot be had. */
-void allocator_load(struct allocator *allocator, const struct options *options);
+/* allocator.c: resolves the functions; ends the process where they cannot be had. For an allocator to be preloaded the
+ * program is started anew, with `argv`. */
+void allocator_load(struct allocator *allocator, const struct options *options, char **argv);
 
 /* Stages of a team's work. `prepare` and `finish` are not timed. `pause` runs on the main thread after the last body
  * ended, while all threads still live and hold what they have. Each but `body` may be NULL. */
@@ -145,12 +187,33 @@ struct team_task {
  * that a process with one thread stays one. */
 void team_run(struct bench *bench, const struct team_task *task);
 
+/* Times a body that runs in a thread of the workload's own: sets that thread up for the latency layer, and back. */
+void team_enter(struct bench_thread *thread);
+void team_leave(void);
+
 /* The sum over the team of a uint64_t field of struct bench_thread, by its offset. */
 uint64_t team_sum(const struct bench *bench, size_t offset);
 
 /* sizes.c: a picker over min..max, both inclusive; lives until the process ends. */
 const struct picker *picker_new(uint64_t min, uint64_t max, enum distribution distribution);
 size_t picker_draw(const struct picker *picker, uint64_t bits);
+
+/* counters.c: `open` before the threads exist, for they inherit; `start` and `stop` around the bodies. */
+void counters_open(void);
+void counters_start(void);
+struct counters counters_stop(void);
+extern const char *const counter_names[COUNTERS];
+
+/* latency.c */
+void latency_layer(struct allocator *allocator);
+void latency_prepare(struct bench *bench); /* gives each thread its histograms */
+void latency_enter(struct latency *latency);
+void latency_text(const struct bench *bench);
+void latency_json(const struct bench *bench);
+
+/* check.c: a fault of the allocator ends the process with one line and status 1. */
+void check_layer(struct allocator *allocator);
+struct checked check_now(void);
 
 /* measure.c */
 uint64_t clock_ns(void);
@@ -168,10 +231,25 @@ void table_free(void *table, size_t bytes);
 /* report.c */
 void report_print(const struct bench *bench);
 void report_result(struct bench *bench, const char *name, double value);
+void report_per_operation(struct bench *bench); /* the usual one: ns_per_operation, of the total time */
 void report_list(void);
 
 /* main.c: "rnbench: " and the message on stderr, then exit status 2. Nothing has been written to stdout by then. */
 void fail(const char *format, ...) __attribute__((noreturn, cold, format(printf, 1, 2)));
+
+/* main.c: the same with status 1: not the user's mistake but the allocator's. */
+void fault(const char *format, ...) __attribute__((noreturn, cold, format(printf, 1, 2)));
+
+/* Whether a body has more to do: its count is not reached, nor its time over. */
+static inline bool bench_goes_on(const struct bench *bench, uint64_t done, uint64_t count) {
+    return done < count && !__atomic_load_n(&bench->stop, __ATOMIC_RELAXED);
+}
+
+/* Every byte of the block is written as a program would. Under --check the layer owns the contents. */
+static inline void block_fill(const struct bench *bench, void *block, int value, size_t size) {
+    if (!bench->options.check)
+        memset(block, value, size);
+}
 
 /* Calls the allocator, or ends the process: a benchmark that goes on without memory measures nothing. */
 static inline void *must_alloc(void *(*alloc)(size_t), size_t size) {

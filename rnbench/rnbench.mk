@@ -24,3 +24,12 @@ rnbench/rnbench: $(BUILD)/rnbench
 	ln -srf $< $@
 
 -include $(RNBENCH_OBJECTS:.o=.d)
+-include tests/bench/bench.mk
+-include rnbench/recorder/recorder.mk
+
+bench: $(BUILD)/librncount.so $(BUILD)/librnrecord.so
+
+# Everything under results/: QUICK=1 takes under 5 minutes, else under 40 on 2 cores.
+.PHONY: results
+results: bench
+	scripts/results $(if $(QUICK),--quick) $(RESULTS_FLAGS)

@@ -1,28 +1,72 @@
 /* team.c: threads that start together.
  *
- * A thread's way, with the three barriers that all threads and the main thread pass:
+ * A thread's way, with the four barriers that all threads and the main thread pass:
  *
- *     prepare | ready | start clock, body, stop clock | done | (main: pause) | leave | finish
+ *     prepare | prepared | (main: measure) | ready | start clock, body, stop clock | done | (main: measure, pause) |
+ * leave | finish
  *
- * With more threads than CPUs a thread's time includes its waiting for a CPU; the total is what a user would wait.
+ * --duration is a timer whose signal sets a flag that bodies read; a thread to wait for it would make a process of one
+ * thread a process of two. With more threads than CPUs a thread's time includes its waiting for a CPU; the total is
+ * what a user would wait.
  */
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/time.h>
 
 #include "random.h"
 #include "rnbench.h"
 
 struct team {
     const struct team_task *task;
-    pthread_barrier_t ready, done, leave;
+    pthread_barrier_t prepared, ready, done, leave;
 };
 
 static struct team team;
+static int *stop_flag;
+
+static void on_alarm(int number) {
+    (void)number;
+    __atomic_store_n(stop_flag, 1, __ATOMIC_RELAXED);
+}
+
+static void start_timer(struct bench *bench) {
+    uint64_t ms = bench->options.duration;
+    if (ms == 0)
+        return;
+    struct sigaction action = {.sa_handler = on_alarm, .sa_flags = SA_RESTART};
+    struct itimerval once = {.it_value = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000 * 1000)}};
+    stop_flag = &bench->stop;
+    sigaction(SIGALRM, &action, NULL);
+    setitimer(ITIMER_REAL, &once, NULL);
+}
+
+static struct usage usage_before;
+
+static void bodies_begin(struct bench *bench) {
+    bench->rss_before = resident_bytes();
+    usage_before = usage_now();
+    counters_start();
+    start_timer(bench);
+}
+
+static void bodies_end(struct bench *bench) {
+    bench->counters = counters_stop();
+    bench->usage = usage_since(&usage_before);
+    bench->rss_end = resident_bytes();
+    bench->checked = check_now();
+}
+
+void team_enter(struct bench_thread *thread) { latency_enter(thread->latency); }
+
+void team_leave(void) { latency_enter(NULL); }
 
 static void timed_body(struct bench_thread *thread) {
+    team_enter(thread);
     thread->start_ns = clock_ns();
     team.task->body(thread);
     thread->end_ns = clock_ns();
+    team_leave();
 }
 
 static void call(void (*stage)(struct bench_thread *), struct bench_thread *thread) {
@@ -33,6 +77,7 @@ static void call(void (*stage)(struct bench_thread *), struct bench_thread *thre
 static void *thread_main(void *argument) {
     struct bench_thread *thread = argument;
     call(team.task->prepare, thread);
+    pthread_barrier_wait(&team.prepared);
     pthread_barrier_wait(&team.ready);
     timed_body(thread);
     pthread_barrier_wait(&team.done);
@@ -44,15 +89,16 @@ static void *thread_main(void *argument) {
 static void run_alone(struct bench *bench) {
     struct bench_thread *thread = bench->threads;
     call(team.task->prepare, thread);
-    struct usage before = usage_now();
+    bodies_begin(bench);
     timed_body(thread);
-    bench->usage = usage_since(&before);
+    bodies_end(bench);
     if (team.task->pause)
         team.task->pause(bench);
     call(team.task->finish, thread);
 }
 
 static void run_threads(struct bench *bench, unsigned count, pthread_t *handles) {
+    pthread_barrier_init(&team.prepared, NULL, count + 1);
     pthread_barrier_init(&team.ready, NULL, count + 1);
     pthread_barrier_init(&team.done, NULL, count + 1);
     pthread_barrier_init(&team.leave, NULL, count + 1);
@@ -66,10 +112,11 @@ static void run_threads(struct bench *bench, unsigned count, pthread_t *handles)
         if (error)
             fail("cannot start thread %u of %u: %s", i + 1, count, strerror(error));
     }
-    struct usage before = usage_now();
+    pthread_barrier_wait(&team.prepared);
+    bodies_begin(bench);
     pthread_barrier_wait(&team.ready);
     pthread_barrier_wait(&team.done);
-    bench->usage = usage_since(&before);
+    bodies_end(bench);
     if (team.task->pause)
         team.task->pause(bench);
     pthread_barrier_wait(&team.leave);
@@ -87,6 +134,10 @@ void team_run(struct bench *bench, const struct team_task *task) {
         bench->threads[i].index = i;
         bench->threads[i].random = random_start(bench->options.seed, i);
     }
+    if (bench->options.latency)
+        latency_prepare(bench);
+    if (bench->options.counters)
+        counters_open();
     if (count == 1)
         run_alone(bench);
     else

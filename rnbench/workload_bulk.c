@@ -41,8 +41,8 @@ static void fill(struct bench_thread *thread, void **objects, uint64_t *random) 
         size_t size = picker_draw(bench->sizes, random_next(random));
         objects[i] = must_alloc(bench->allocator.alloc, size);
         if (touch)
-            memset(objects[i], (int)i, size);
-        else
+            block_fill(bench, objects[i], (int)i, size);
+        else if (!bench->options.check)
             memcpy(objects[i], &i, size < sizeof i ? size : sizeof i);
         thread->allocs++;
     }
@@ -65,7 +65,7 @@ static void thin(struct bench_thread *thread, const struct bulk *bulk, uint64_t 
 static void bulk_body(struct bench_thread *thread) {
     const struct bulk *bulk = thread->table;
     uint64_t random = thread->random;
-    for (uint64_t round = 0; round < thread->bench->options.rounds; round++) {
+    for (uint64_t round = 0; bench_goes_on(thread->bench, round, thread->bench->options.rounds); round++) {
         fill(thread, bulk->objects, &random);
         thin(thread, bulk, &random);
     }
@@ -83,8 +83,7 @@ static void bulk_finish(struct bench_thread *thread) {
 static void bulk_run(struct bench *bench) {
     static const struct team_task task = {.prepare = bulk_prepare, .body = bulk_body, .finish = bulk_finish};
     team_run(bench, &task);
-    report_result(bench, "ns_per_operation",
-                  (double)bench->total_ns / (double)team_sum(bench, offsetof(struct bench_thread, ops)));
+    report_per_operation(bench);
 }
 
 const struct workload workload_bulk = {
@@ -93,7 +92,8 @@ const struct workload workload_bulk = {
         "bulk churn: each thread fills a table with small objects and frees most of them in mixed order, again and "
         "again",
     .source = "the phases of a batch program (parse, transform, drop), as in mimalloc-bench's description of mstress",
-    .takes = TAKES_OBJECTS | TAKES_ROUNDS | TAKES_RANGE | TAKES_DISTRIBUTION | TAKES_TOUCH,
+    .takes = TAKES_OBJECTS | TAKES_ROUNDS | TAKES_RANGE | TAKES_DISTRIBUTION | TAKES_TOUCH | TAKES_DURATION |
+             TAKES_CALLS,
     .defaults = {.threads = 2, .objects = 50000, .rounds = 40, .min_size = 1, .max_size = 1000},
     .run = bulk_run,
 };

@@ -29,7 +29,7 @@ static void churn(struct bench_thread *thread, void **objects, uint64_t *random)
     for (uint64_t i = 0; i < count; i++) {
         size_t size = picker_draw(bench->sizes, random_next(random));
         objects[i] = must_alloc(bench->allocator.alloc, size);
-        memset(objects[i], (int)i, size);
+        block_fill(bench, objects[i], (int)i, size);
         uint64_t other = random_below(random_next(random), i + 1); /* mixes the order in which they are freed */
         void *moved = objects[other];
         objects[other] = objects[i];
@@ -44,7 +44,7 @@ static void churn(struct bench_thread *thread, void **objects, uint64_t *random)
 static void idle_body(struct bench_thread *thread) {
     const struct options *options = &thread->bench->options;
     uint64_t random = thread->random;
-    for (uint64_t round = 0; round < options->rounds && !options->empty; round++)
+    for (uint64_t round = 0; bench_goes_on(thread->bench, round, options->rounds) && !options->empty; round++)
         churn(thread, thread->table, &random);
     thread->ops = thread->allocs + thread->frees;
 }
@@ -66,7 +66,8 @@ const struct workload workload_idle = {
     .sentence =
         "an idle fleet: threads that churned a few small objects, freed them all and sleep; what memory is kept",
     .source = "servers with a thread per connection; compare with --empty",
-    .takes = TAKES_OBJECTS | TAKES_ROUNDS | TAKES_RANGE | TAKES_DISTRIBUTION | TAKES_SLEEP | TAKES_EMPTY,
+    .takes = TAKES_OBJECTS | TAKES_ROUNDS | TAKES_RANGE | TAKES_DISTRIBUTION | TAKES_SLEEP | TAKES_EMPTY |
+             TAKES_DURATION | TAKES_CALLS,
     .defaults = {.threads = 1000, .objects = 256, .rounds = 10, .min_size = 16, .max_size = 1024, .sleep = 2},
     .run = idle_run,
 };

@@ -25,7 +25,8 @@ static void large_body(struct bench_thread *thread) {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
     void **table = thread->table;
     uint64_t random = thread->random;
-    for (uint64_t i = 0; i < options->iters; i++) {
+    uint64_t i = 0;
+    for (; bench_goes_on(bench, i, options->iters); i++) {
         void **slot = &table[random_below(random_next(&random), options->slots)];
         if (*slot) {
             bench->allocator.release(*slot);
@@ -36,12 +37,12 @@ static void large_body(struct bench_thread *thread) {
         size_t size = picker_draw(bench->sizes, random_next(&random));
         *slot = must_alloc(bench->allocator.alloc, size);
         if (options->touch)
-            memset(*slot, (int)i, size);
-        else
+            block_fill(bench, *slot, (int)i, size);
+        else if (!options->check)
             touch_pages(*slot, size, page);
         thread->allocs++;
     }
-    thread->ops = options->iters;
+    thread->ops = i;
 }
 
 static void large_finish(struct bench_thread *thread) {
@@ -55,14 +56,14 @@ static void large_run(struct bench *bench) {
     static const struct team_task task = {.prepare = large_prepare, .body = large_body, .finish = large_finish};
     team_run(bench, &task);
     report_result(bench, "us_per_operation",
-                  (double)bench->total_ns / 1e3 / (double)(bench->options.iters * bench->options.threads));
+                  (double)bench->total_ns / 1e3 / (double)team_sum(bench, offsetof(struct bench_thread, ops)));
 }
 
 const struct workload workload_large = {
     .name = "large",
     .sentence = "blocks of 64 KiB to 25 MiB allocated, touched and freed at random, a bounded number of them live",
     .source = "the idea of mimalloc-bench's malloc-large (5 to 25 MiB), widened downwards",
-    .takes = TAKES_SLOTS | TAKES_ITERS | TAKES_RANGE | TAKES_DISTRIBUTION | TAKES_TOUCH,
+    .takes = TAKES_SLOTS | TAKES_ITERS | TAKES_RANGE | TAKES_DISTRIBUTION | TAKES_TOUCH | TAKES_DURATION | TAKES_CALLS,
     .defaults = {.threads = 1,
                  .slots = 32,
                  .iters = 4000,

@@ -8,7 +8,7 @@
 
 #include "rnbench.h"
 
-enum { CHUNKS = 32 };
+enum { CHUNKS = 32, LONGEST_CHUNK = 1 << 20 };
 
 /* The compiler may neither drop a pair nor see that nobody wrote to the block in between. */
 #define USE(block) __asm__ volatile("" : "+r"(block) : : "memory")
@@ -24,24 +24,25 @@ static void pairs_through_plt(uint64_t count, size_t size, bool touch) {
     }
 }
 
-static void pairs_through_pointers(uint64_t count, size_t size, bool touch, const struct allocator *allocator) {
-    void *(*alloc)(size_t) = allocator->alloc;
-    void (*release)(void *) = allocator->release;
+static void pairs_through_pointers(const struct bench *bench, uint64_t count, size_t size) {
+    void *(*alloc)(size_t) = bench->allocator.alloc;
+    void (*release)(void *) = bench->allocator.release;
+    const bool touch = bench->options.touch;
     for (; count > 0; count--) {
         void *block = alloc(size);
         USE(block);
         if (touch)
-            memset(block, 1, size);
+            block_fill(bench, block, 1, size);
         USE(block);
         release(block);
     }
 }
 
 static void pair_chunk(const struct bench *bench, uint64_t count) {
-    if (bench->options.allocator == ALLOCATOR_MALLOC)
+    if (bench->options.allocator != ALLOCATOR_RNALLOC && !bench->allocator.layered)
         pairs_through_plt(count, bench->options.sizes[0], bench->options.touch);
     else
-        pairs_through_pointers(count, bench->options.sizes[0], bench->options.touch, &bench->allocator);
+        pairs_through_pointers(bench, count, bench->options.sizes[0]);
 }
 
 /* Warms the path up, and finds out once, outside the loop, whether such a block can be had. */
@@ -52,22 +53,22 @@ static void pair_prepare(struct bench_thread *thread) {
 }
 
 static void pair_body(struct bench_thread *thread) {
-    uint64_t done = 0, iters = thread->bench->options.iters, before = clock_ns();
+    const struct bench *bench = thread->bench;
+    uint64_t done = 0, iters = bench->options.iters, before = clock_ns();
+    uint64_t usual = iters / CHUNKS < LONGEST_CHUNK ? iters / CHUNKS + 1 : LONGEST_CHUNK;
     double best = 0;
-    for (unsigned chunk = 1; chunk <= CHUNKS; chunk++) {
-        uint64_t count = iters / CHUNKS * chunk + iters % CHUNKS * chunk / CHUNKS - done;
-        if (count == 0)
-            continue;
-        pair_chunk(thread->bench, count);
+    while (bench_goes_on(bench, done, iters)) {
+        uint64_t count = usual < iters - done ? usual : iters - done;
+        pair_chunk(bench, count);
         uint64_t after = clock_ns();
         double each = (double)(after - before) / (double)count;
-        if (best == 0 || each < best)
+        if ((best == 0 || each < best) && count == usual)
             best = each;
         before = after;
         done += count;
     }
     thread->best = best;
-    thread->ops = thread->allocs = thread->frees = iters;
+    thread->ops = thread->allocs = thread->frees = done;
 }
 
 static void pair_run(struct bench *bench) {
@@ -82,7 +83,7 @@ static void pair_run(struct bench *bench) {
         spent += (double)(thread->end_ns - thread->start_ns);
         best = thread->best < best ? thread->best : best;
     }
-    report_result(bench, "ns_per_pair", spent / (double)(bench->options.iters * bench->options.threads));
+    report_result(bench, "ns_per_pair", spent / (double)team_sum(bench, offsetof(struct bench_thread, ops)));
     report_result(bench, "best_ns_per_pair", best);
 }
 
@@ -90,7 +91,7 @@ const struct workload workload_pair = {
     .name = "pair",
     .sentence = "a hot malloc and free of one block through the PLT: the length of the fast path",
     .source = "the usual first microbenchmark, as in glibc's benchtests (bench-malloc-simple)",
-    .takes = TAKES_ITERS | TAKES_SIZES | TAKES_TOUCH,
+    .takes = TAKES_ITERS | TAKES_SIZES | TAKES_TOUCH | TAKES_DURATION | TAKES_CALLS,
     .defaults = {.threads = 1, .iters = 20000000, .sizes = {64}, .size_count = 1},
     .run = pair_run,
 };

@@ -21,7 +21,7 @@ static uint64_t build(struct bench_thread *thread, void **objects) {
     for (uint64_t live = 0; live < share(&bench->options);) {
         size_t size = picker_draw(bench->sizes, random_next(&thread->random));
         void *object = must_alloc(bench->allocator.alloc, size);
-        memset(object, 1, size);
+        block_fill(bench, object, 1, size);
         uint64_t other = random_below(random_next(&thread->random), count + 1);
         objects[count] = objects[other]; /* Fisher and Yates, inside out: the order of freeing is random */
         objects[other] = object;
@@ -57,7 +57,7 @@ const struct workload workload_release = {
     .name = "release",
     .sentence = "threads build many small objects, free them all and sleep; what is still resident some seconds later",
     .source = "services with a load by day and none by night",
-    .takes = TAKES_LIVE | TAKES_RANGE | TAKES_DISTRIBUTION | TAKES_SLEEP,
+    .takes = TAKES_LIVE | TAKES_RANGE | TAKES_DISTRIBUTION | TAKES_SLEEP | TAKES_CALLS,
     .defaults = {.threads = 4, .live = 400 << 20, .min_size = 16, .max_size = 256, .sleep = 10},
     .run = release_run,
 };

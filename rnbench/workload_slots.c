@@ -30,7 +30,8 @@ static void slots_body(struct bench_thread *thread) {
     void **table = thread->table;
     uint64_t random = thread->random, allocs = 0, frees = 0;
 
-    for (uint64_t i = options->iters; i > 0; i--) {
+    uint64_t i = 0;
+    for (; bench_goes_on(thread->bench, i, options->iters); i++) {
         uint64_t bits = random_next(&random);
         uint64_t kind = (bits >> 16 & 0xffff) * sizes >> 16;
         void **slot = &table[kind * slots + random_below(bits, slots)];
@@ -44,11 +45,11 @@ static void slots_body(struct bench_thread *thread) {
             size_t size = options->sizes[kind];
             *slot = must_alloc(alloc, size);
             if (touch)
-                memset(*slot, (int)i, size);
+                block_fill(thread->bench, *slot, (int)i, size);
             allocs++;
         }
     }
-    thread->ops = options->iters;
+    thread->ops = i;
     thread->allocs = allocs;
     thread->frees = frees;
 }
@@ -64,8 +65,7 @@ static void slots_finish(struct bench_thread *thread) {
 static void slots_run(struct bench *bench) {
     static const struct team_task task = {.prepare = slots_prepare, .body = slots_body, .finish = slots_finish};
     team_run(bench, &task);
-    report_result(bench, "ns_per_operation",
-                  (double)bench->total_ns / (double)(bench->options.iters * bench->options.threads));
+    report_per_operation(bench);
 }
 
 const struct workload workload_slots = {
@@ -73,7 +73,7 @@ const struct workload workload_slots = {
     .sentence =
         "random slots: allocations and frees of a few small sizes in random order, over a heap larger than the caches",
     .source = "the original RnBench: slots, sizes and operations drawn at random, threads that share nothing",
-    .takes = TAKES_SLOTS | TAKES_ITERS | TAKES_MODE | TAKES_SIZES | TAKES_TOUCH,
+    .takes = TAKES_SLOTS | TAKES_ITERS | TAKES_MODE | TAKES_SIZES | TAKES_TOUCH | TAKES_DURATION | TAKES_CALLS,
     .defaults = {.threads = 1, .slots = 100000, .iters = 500000, .sizes = {16, 64, 128, 256}, .size_count = 4},
     .run = slots_run,
 };

@@ -33,7 +33,7 @@ static void waste_body(struct bench_thread *thread) {
     struct entry *entries = thread->table;
     uint64_t random = thread->random, live = 0, count = 0, most = 0;
     bool full = false;
-    for (uint64_t steps = bench->options.iters; steps > 0; steps -= full) {
+    for (uint64_t steps = 0; bench_goes_on(bench, steps, bench->options.iters); steps += full) {
         size_t size = picker_draw(bench->sizes, random_next(&random));
         while (live + size > target) {
             struct entry *victim = &entries[random_below(random_next(&random), count)];
@@ -45,7 +45,7 @@ static void waste_body(struct bench_thread *thread) {
             full = true;
         }
         void *object = must_alloc(bench->allocator.alloc, size);
-        memset(object, (int)steps, size);
+        block_fill(bench, object, (int)steps, size);
         entries[count++] = (struct entry){object, size};
         live += size;
         thread->allocs++;
@@ -82,7 +82,7 @@ const struct workload workload_waste = {
     .sentence =
         "mixed sizes held at a steady total while objects are replaced at random; peak resident over peak live bytes",
     .source = "steady-state fragmentation as in long-running caches; compare Johnstone and Wilson, ISMM 1998",
-    .takes = TAKES_LIVE | TAKES_ITERS | TAKES_RANGE | TAKES_DISTRIBUTION,
+    .takes = TAKES_LIVE | TAKES_ITERS | TAKES_RANGE | TAKES_DISTRIBUTION | TAKES_DURATION | TAKES_CALLS,
     .defaults = {.threads = 1,
                  .live = 64 << 20,
                  .iters = 500000,

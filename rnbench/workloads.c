@@ -3,13 +3,24 @@
 
 #include "rnbench.h"
 
-extern const struct workload workload_slots, workload_pair, workload_bulk, workload_large, workload_idle,
-    workload_release, workload_waste;
+extern const struct workload workload_slots, workload_sequential, workload_strided, workload_pair, workload_bulk,
+    workload_bucket, workload_larson, workload_lifetimes, workload_producer, workload_false_active,
+    workload_false_passive, workload_strings, workload_vectors, workload_calloc, workload_aligned, workload_large,
+    workload_phase, workload_waste, workload_idle, workload_release, workload_start;
 
 /* The first is the default. */
 const struct workload *const workloads[] = {
-    &workload_slots, &workload_pair,    &workload_bulk,  &workload_large,
-    &workload_idle,  &workload_release, &workload_waste, NULL,
+    &workload_slots,         &workload_sequential,
+    &workload_strided,       &workload_pair,
+    &workload_bulk,          &workload_bucket,
+    &workload_larson,        &workload_lifetimes,
+    &workload_producer,      &workload_false_active,
+    &workload_false_passive, &workload_strings,
+    &workload_vectors,       &workload_calloc,
+    &workload_aligned,       &workload_large,
+    &workload_phase,         &workload_waste,
+    &workload_idle,          &workload_release,
+    &workload_start,         NULL,
 };
 
 const struct workload *workload_find(const char *name) {

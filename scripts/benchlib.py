@@ -65,7 +65,10 @@ def system_library(soname):
 
 def specified(text):
     """The allocator that --allocator names: a known one, lineage:NAME, or NAME=/path/lib.so[,VARIABLE=VALUE...]."""
-    spec, *settings = text.split(",")
+    # A comma begins a setting only before a name in capitals: values have commas of their own.
+    spec, *settings = re.split(r",(?=[A-Z_][A-Z0-9_]*=)", text)
+    if "," in spec:
+        raise Failure(f"--allocator {text}: \"{spec.partition(',')[2]}\" is not VARIABLE=VALUE")
     name, equals, path = spec.partition("=")
     if name.startswith("lineage:") and not equals:
         path = ROOT / "build/lineage" / f"{name.removeprefix('lineage:')}.so"
@@ -82,9 +85,7 @@ def specified(text):
         if not allocator.library.is_file():
             raise Failure(f"--allocator {name}: no {path}")
     for setting in settings:
-        variable, equals, value = setting.partition("=")
-        if not variable or not equals:
-            raise Failure(f"--allocator {text}: \"{setting}\" is not VARIABLE=VALUE")
+        variable, _equals, value = setting.partition("=")
         allocator.variables[variable] = value
     return allocator
 
@@ -279,6 +280,7 @@ def add_common_options(parser, quick, usual, full):
     rounds.add_argument("--quick", dest="rounds", action="store_const", const=quick, help=f"{quick} rounds")
     rounds.add_argument("--full", dest="rounds", action="store_const", const=full, help=f"{full} rounds")
     rounds.add_argument("--rounds", type=positive, default=usual, metavar="R", help=f"rounds (default {usual})")
+    parser.set_defaults(rounds=usual)  # the first of the three alone would decide otherwise, and has no default
     parser.add_argument("--out", default=ROOT / "results", metavar="DIR", help="where to write (default results/)")
     parser.add_argument("--skip-missing", action="store_true", help="go on without an allocator that is not installed")
     parser.add_argument("--only", metavar="A,B,...", help="only these of them")

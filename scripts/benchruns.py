@@ -6,13 +6,16 @@ from benchlib import geometric_mean, say, summary, table
 
 MIB = 2**20
 TIME, MEMORY = "time", "memory"
+# What counts as a workload's memory where it is not the peak of rnbench itself.
+OTHER_MEMORY = ("child_peak_rss_bytes", "rss_kept_bytes", "rss_later_bytes")
 
 
 class Cell:
-    """One way to start rnbench: a key, a title for the tables, and the arguments."""
+    """One way to start rnbench: a key, a title for the tables, and the arguments. What sleeps is not timed."""
 
     def __init__(self, key, title, *arguments):
         self.key, self.title, self.arguments = key, title, list(arguments)
+        self.timed = not {"idle", "release"} & set(arguments)
 
 
 def taken(report):
@@ -20,12 +23,13 @@ def taken(report):
     results = report["results"]
     kept = {name: report[name] for name in (
         "total_ns", "ops", "ops_per_second", "peak_rss_bytes", "rss_before_bytes", "rss_end_bytes", "minor_faults",
-        "major_faults", "user_ns", "system_ns", "voluntary_switches", "involuntary_switches", "rnalloc_mode", "results")}
+        "major_faults", "user_ns", "system_ns", "voluntary_switches", "involuntary_switches", "rnalloc_mode",
+        "results")}
     for name in ("latency", "counters", "peak_live_bytes"):
         if name in report:
             kept[name] = report[name]
     kept[TIME] = report["total_ns"] / max(1, report["ops"])
-    kept[MEMORY] = results.get("child_peak_rss_bytes", report["peak_rss_bytes"]) / MIB
+    kept[MEMORY] = next((results[name] for name in OTHER_MEMORY if name in results), report["peak_rss_bytes"]) / MIB
     return kept
 
 
@@ -77,7 +81,8 @@ class Runs:
         """Median ± half the spread and the ratio to the base; the best of a row is bold; geometric means below."""
         head = ["", *(allocator.title for allocator in self.allocators)]
         rows, ratios = [], {allocator.name: [] for allocator in self.allocators}
-        for cell in self.cells:
+        cells = [cell for cell in self.cells if cell.timed or what != TIME]
+        for cell in cells:
             summaries = {a.name: self.summary(cell, a, what) for a in self.allocators}
             best = min(entry["median"] for entry in summaries.values())
             row = [cell.title]
@@ -89,7 +94,7 @@ class Runs:
                 median = f"**{median}**" if entry["median"] == best else median
                 row.append(f"{median} ({entry['min']:,.{digits}f}..{entry['max']:,.{digits}f}), {ratio:.2f}")
             rows.append(row)
-        if len(self.cells) > 1:
+        if len(cells) > 1:
             rows.append(["geometric mean of the ratios", *(f"{geometric_mean(ratios[a.name]):.2f}"
                                                            for a in self.allocators)])
         return table(head, rows)

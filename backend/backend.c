@@ -9,7 +9,7 @@
 #include "pagemap/pagemap.h"
 
 enum {
-    SMALL_HEAP = 4 << 20, /* below this much committed: base pages, committed in small steps */
+    SMALL_HEAP = 8 << 20, /* below this much committed: base pages, committed in small steps */
     TAIL_HEAP = 32 << 20, /* from this much in use, the last, partly used hugepage of a big run is a huge page too */
     COMMIT_STEP = 64 << 10,
     REGION_FIRST = 1 << 30,   /* address space is free unless it is limited */

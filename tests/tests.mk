@@ -24,7 +24,8 @@ black_shadow := $(T)/lib/shadow.o $(T)/lib/model.o
 black_headers := $(wildcard $(BLACK_DIR)/lib/*.h $(BLACK_DIR)/misuse/*.h) include/rnalloc.h
 
 # The drivers, each of which names the programs it runs.
-TESTS ?= $(patsubst $(BLACK_DIR)/%,%,$(wildcard $(patsubst %,$(BLACK_DIR)/%/*.t,api cxx env fault fork misuse native rseq smoke stress)))
+TESTS ?= $(patsubst $(BLACK_DIR)/%,%,$(wildcard $(patsubst %,$(BLACK_DIR)/%/*.t,api cxx env fault fork house \
+	lineage misuse native rseq smoke stress trace)))
 black_tests = $(patsubst %,$(BLACK_DIR)/%.t,$(patsubst %.t,%,$(TESTS)))
 
 $(T)/lib/%.o: $(BLACK_DIR)/lib/%.c $(black_headers)
@@ -58,7 +59,7 @@ $(T)/native/%-static: $(BLACK_DIR)/native/%.c $(black_shadow) $(black_headers) $
 .PHONY: check-black check-black-glibc black-programs
 black-programs: $(black_programs) $(black_libs)
 
-check-black: black-programs $(black_linked) $(BUILD)/librnalloc.so
+check-black: black-programs $(black_linked) $(BUILD)/librnalloc.so bench
 	RNALLOC_TEST=rnalloc RNALLOC_TEST_BIN=$(T) RNALLOC_TEST_LIB=$(abspath $(BUILD)) \
 	RNALLOC_TEST_PRELOAD=$(abspath $(BUILD))/librnalloc.so prove --exec $(BLACK_DIR)/run $(PROVEFLAGS) $(black_tests)
 

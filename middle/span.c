@@ -55,17 +55,16 @@ void span_destroy(struct span *span) {
 
 size_t span_take(struct span *span, void **objects, size_t count) {
     size_t size = size_classes[span->class_index].size;
-    size_t taken = 0;
-    for (size_t w = 0; taken < count; w++) {
+    size_t taken = min_size(count, span->free);
+    size_t left = taken; /* from the end: a bin is a stack, so the program then gets them in ascending order */
+    for (size_t w = 0; left; w++) {
         uint64_t word = span->bits[w];
-        while (word && taken < count) {
+        while (word && left) {
             unsigned bit = (unsigned)__builtin_ctzll(word);
             word &= word - 1;
-            objects[taken++] = (void *)(span->start + (w * 64 + bit) * size);
+            objects[--left] = (void *)(span->start + (w * 64 + bit) * size);
         }
         span->bits[w] = word;
-        if (taken == span->free)
-            break;
     }
     span->free = (uint16_t)(span->free - taken);
     return taken;

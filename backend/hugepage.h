@@ -116,7 +116,7 @@ extern struct backend_config backend_config;
 /* release.c: puts free hugepages whose pages are gone back among the free ones. */
 void range_insert_clean(struct hugepage *first, size_t length, bool still_committed);
 
-/* release.c: notes the demand after an allocation, and whether a release step is due after a free. */
+/* release.c: notes the demand after an allocation. */
 void demand_note(void);
 
 #endif

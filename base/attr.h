@@ -9,8 +9,6 @@
 #define RN_LIKELY(x) __builtin_expect(!!(x), 1)
 #define RN_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define RN_EXPORT __attribute__((visibility("default")))
-#define RN_NOINLINE __attribute__((noinline))
-#define RN_COLD __attribute__((cold, noinline))
 #define RN_CACHE_LINE 64
 #define RN_ALIGNED(n) __attribute__((aligned(n)))
 

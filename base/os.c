@@ -172,17 +172,6 @@ unsigned os_cpu_bound(void) {
     return bytes > 0 ? (unsigned)bytes * 8 : 64;
 }
 
-unsigned os_cpu_count(void) {
-    int saved = errno;
-    unsigned long mask[8192 / (8 * sizeof(unsigned long))];
-    long bytes = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
-    unsigned count = 0;
-    for (long i = 0; i < bytes / (long)sizeof mask[0]; i++)
-        count += (unsigned)__builtin_popcountl(mask[i]);
-    errno = saved;
-    return count ? count : 1;
-}
-
 uint64_t os_now_ms(void) {
     struct timespec now = {0, 0};
     int saved = errno;

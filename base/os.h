@@ -62,9 +62,6 @@ int os_membarrier(void);
 /* An upper bound on CPU ids: bits in the kernel's CPU mask, by sched_getaffinity(2); at least 1. */
 unsigned os_cpu_bound(void);
 
-/* CPUs this process may use now; at least 1. */
-unsigned os_cpu_count(void);
-
 /* Monotonic milliseconds, from the vDSO. */
 uint64_t os_now_ms(void);
 

@@ -38,7 +38,7 @@ static const struct {
 
 /* Before mode_init: one id that leads to the closed pool, which is all that rn_new_area needs. */
 static struct pool *_Atomic first_table[1] = {(struct pool *)(uintptr_t)&closed_pool};
-/* Every size is of class 0 at first, which leads to the slow path. The hardened mode would leave it so. */
+/* Every size is of class 0 at first, which leads to the slow path. */
 static const uint8_t empty_table[CLASS_TABLE_SIZE];
 
 _Static_assert(offsetof(struct fast_path, id_offset) == 8 && offsetof(struct fast_path, pool_of) == 16,

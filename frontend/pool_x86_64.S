@@ -17,6 +17,27 @@
 
 	.text
 
+/* The section of malloc, with the class in ecx: the object in rax, and back to the caller. */
+.macro POP_OBJECT slow:req
+	mov	rn_thread@gottpoff(%rip), %rdx
+	mov	%fs:(%rdx), %rdx
+	mov	rn_fast+8(%rip), %r8
+	mov	rn_fast+16(%rip), %r9
+	RSEQ_BEGIN
+	cmpl	$0, 4(%rdx)
+	js	\slow
+	mov	(%rdx,%r8), %esi
+	mov	(%r9,%rsi,8), %rsi
+	mov	(%rsi,%rcx,8), %r10d
+	mov	(%rsi,%r10), %rax
+	test	$1, %al
+	jne	\slow
+	sub	$8, %r10d
+	mov	%r10d, (%rsi,%rcx,8)
+	RSEQ_END
+	ret
+.endm
+
 /* malloc(size in rdi):
  *   class = class_table[size <= 1024 ? (size + 7) >> 3 : 112 + ((size + 63) >> 6)]
  *   restart: area->rseq_cs = &pop_cs
@@ -36,23 +57,7 @@
 	mov	rn_fast(%rip), %rsi
 	movzbl	(%rsi,%rcx), %ecx
 .Lclass\@:
-	mov	rn_thread@gottpoff(%rip), %rdx
-	mov	%fs:(%rdx), %rdx
-	mov	rn_fast+8(%rip), %r8
-	mov	rn_fast+16(%rip), %r9
-	RSEQ_BEGIN
-	cmpl	$0, 4(%rdx)
-	js	.Lslow\@
-	mov	(%rdx,%r8), %esi
-	mov	(%r9,%rsi,8), %rsi
-	mov	(%rsi,%rcx,8), %r10d
-	mov	(%rsi,%r10), %rax
-	test	$1, %al
-	jne	.Lslow\@
-	sub	$8, %r10d
-	mov	%r10d, (%rsi,%rcx,8)
-	RSEQ_END
-	ret
+	POP_OBJECT .Lslow\@
 .Lcoarse\@:
 	cmp	$CLASS_SIZE_MAX, %rdi
 	ja	.Llarge\@
@@ -82,23 +87,7 @@
 /* rn_alloc_class(size in rdi, class in esi): malloc from its class on. */
 	HIDDEN_FUNCTION rn_alloc_class
 	mov	%esi, %ecx
-	mov	rn_thread@gottpoff(%rip), %rdx
-	mov	%fs:(%rdx), %rdx
-	mov	rn_fast+8(%rip), %r8
-	mov	rn_fast+16(%rip), %r9
-	RSEQ_BEGIN
-	cmpl	$0, 4(%rdx)
-	js	.Lclass_slow
-	mov	(%rdx,%r8), %esi
-	mov	(%r9,%rsi,8), %rsi
-	mov	(%rsi,%rcx,8), %r10d
-	mov	(%rsi,%r10), %rax
-	test	$1, %al
-	jne	.Lclass_slow
-	sub	$8, %r10d
-	mov	%r10d, (%rsi,%rcx,8)
-	RSEQ_END
-	ret
+	POP_OBJECT .Lclass_slow
 .Lclass_slow:
 	mov	%ecx, %esi
 	jmp	rn_alloc_slow

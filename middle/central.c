@@ -44,6 +44,14 @@ static void list_remove(struct central *central, struct span *span) {
         central->occupied &= ~(1u << span->list);
 }
 
+/* After the span's free count has changed within what a listed span may have. */
+static void list_update(struct central *central, struct span *span) {
+    if (list_of(span) == span->list)
+        return;
+    list_remove(central, span);
+    list_insert(central, span);
+}
+
 static void count_free(struct central *central, size_t change) {
     size_t now = atomic_load_explicit(&central->free_objects, memory_order_relaxed) + change;
     atomic_store_explicit(&central->free_objects, now, memory_order_relaxed);
@@ -55,12 +63,10 @@ static size_t take_listed(struct central *central, void **objects, size_t count)
     while (taken < count && central->occupied) {
         struct span *span = central->lists[__builtin_ctz(central->occupied)];
         taken += span_take(span, objects + taken, count - taken);
-        if (span->free == 0) {
+        if (span->free == 0)
             list_remove(central, span);
-        } else if (list_of(span) != span->list) {
-            list_remove(central, span);
-            list_insert(central, span);
-        }
+        else
+            list_update(central, span);
     }
     count_free(central, -taken);
     return taken;
@@ -137,12 +143,10 @@ static struct span *put_one(struct central *central, struct span *span, void *ob
         return span;
     }
     count_free(central, 1);
-    if (span->free == 1) {
+    if (span->free == 1)
         list_insert(central, span);
-    } else if (list_of(span) != span->list) {
-        list_remove(central, span);
-        list_insert(central, span);
-    }
+    else
+        list_update(central, span);
     return NULL;
 }
 

@@ -29,6 +29,7 @@ static bool hugetlb_refused; /* warned once */
 
 void backend_init(const struct backend_config *config) {
     backend_config = *config;
+    release_init();
     backend_config.hugepages = config->hugepages && os_huge_size() == HP_SIZE; /* other sizes: no hugepage policy */
 }
 

@@ -116,6 +116,9 @@ extern struct backend_config backend_config;
 /* release.c: puts free hugepages whose pages are gone back among the free ones. */
 void range_insert_clean(struct hugepage *first, size_t length, bool still_committed);
 
+/* release.c: from now on. */
+void release_init(void);
+
 /* release.c: notes the demand after an allocation. */
 void demand_note(void);
 

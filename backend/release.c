@@ -5,7 +5,9 @@
  * window finds its memory in place. When PHASE_FACTOR times as much as is in use is free, and phase_keep on top, that
  * is taken for the end of a phase and given back at once: a process with one thread may not come by here again. If the
  * demand returns soon, that was a mistake, and phase_keep doubles: released memory that is needed again soon costs more
- * than anything else here. */
+ * than anything else here. So a phase's end may also give back no more than PHASE_RATE for each millisecond since the
+ * last one (or since the start): a program whose heap swings many times a second is left alone, and what a mistake
+ * costs stays a few percent of its time. */
 #include "backend/hugepage.h"
 #include "base/os.h"
 
@@ -24,6 +26,7 @@ enum {
     SLACK_SHARE = 8, /* of the demand, for what fragmentation keeps from being used */
     REGRET_MS = 3000,
     PHASE_FACTOR = 3, /* free pages for each used one at which a phase has ended */
+    PHASE_RATE = 32,  /* pages per millisecond: a hugepage in 8 ms, and faulting it again takes 0.1 to 1 ms */
 };
 
 struct lock backend_release_lock = LOCK_INIT(RANK_RELEASE);
@@ -34,9 +37,12 @@ static _Atomic size_t slot_now; /* written under backend_lock */
 static size_t slots[SLOTS];
 static unsigned slot_index;
 static uint64_t slot_began, step_last, refused_at, phase_at;
+static _Atomic uint64_t credit_since; /* the phases' ends so far have used up what the time before allows */
 static _Atomic size_t phase_keep_pages = (size_t)64 << (20 - RN_PAGE_SHIFT);
 static size_t phase_demand;
 static _Atomic uint64_t next_look; /* before, no step is due but for the end of a phase */
+
+void release_init(void) { atomic_store_explicit(&credit_since, os_now_ms(), memory_order_relaxed); }
 
 void demand_note(void) {
     size_t used = total_get(&backend_totals.used_pages);
@@ -257,6 +263,11 @@ static size_t phase_limit(void) {
     return PHASE_FACTOR * total_get(&backend_totals.used_pages) + total_get(&phase_keep_pages);
 }
 
+/* Pages that the end of a phase may give back now. */
+static size_t phase_credit(uint64_t now) {
+    return (size_t)(now - atomic_load_explicit(&credit_since, memory_order_relaxed)) * PHASE_RATE;
+}
+
 /* The end of a phase: see the head of this file. Returns the pages to give back at once. */
 static size_t phase_pages(uint64_t now) {
     size_t used = total_get(&backend_totals.used_pages);
@@ -269,10 +280,14 @@ static size_t phase_pages(uint64_t now) {
     }
     if (free_pages <= PHASE_FACTOR * used + phase_keep)
         return 0;
+    size_t pages = min_size(free_pages - PHASE_FACTOR * used - phase_keep, phase_credit(now));
+    if (pages < HP_PAGES)
+        return 0;
     if (!phase_at || now - phase_at >= REGRET_MS)
         phase_demand = used + free_pages;
     phase_at = now | 1;
-    return free_pages - PHASE_FACTOR * used - phase_keep;
+    atomic_store_explicit(&credit_since, now, memory_order_relaxed);
+    return pages;
 }
 
 /* Relaxed: a hint, for the many who pass by. */
@@ -281,7 +296,8 @@ static bool step_is_due(uint64_t *now) {
     if (free_pages <= backend_config.retain >> RN_PAGE_SHIFT)
         return false;
     *now = os_now_ms();
-    return *now >= atomic_load_explicit(&next_look, memory_order_relaxed) || free_pages > phase_limit();
+    return *now >= atomic_load_explicit(&next_look, memory_order_relaxed) ||
+           (free_pages > phase_limit() && phase_credit(*now) >= HP_PAGES);
 }
 
 size_t backend_release_step(void) {

@@ -126,45 +126,62 @@ size_t central_make(unsigned class_index, void **objects, size_t count) {
     return taken;
 }
 
-/* Puts one object back. Returns its span if that is empty now: it then belongs to the caller. Holds the lock. */
-static struct span *put_one(struct central *central, struct span *span, void *object) {
-    int index = span_index(span, object);
-    if (index < 0)
-        span_misuse(span->class_index, object, "interior pointer");
-    uint64_t bit = (uint64_t)1 << (index % 64);
-    if (span->bits[index / 64] & bit)
-        span_misuse(span->class_index, object, "double free");
-    span->bits[index / 64] |= bit;
-    span->free++;
-    if (span->free == size_classes[span->class_index].objects) {
-        if (span->free > 1)
-            list_remove(central, span);
-        count_free(central, 1 - (size_t)span->free);
-        return span;
-    }
-    count_free(central, 1);
-    if (span->free == 1)
-        list_insert(central, span);
-    else
-        list_update(central, span);
-    return NULL;
-}
-
 enum { PUT_MOST = 64 };
 
-/* Objects of one class. All spans are looked up, and their lines asked for, before the lock is taken. */
+/* Marks free those of objects[0 .. count), given as their numbers, that the first one's span holds, up to the first
+ * that another holds. Returns how many. Holds the lock. */
+static size_t mark_free(struct span *const *spans, const int *numbers, void **objects, size_t count) {
+    struct span *span = spans[0];
+    size_t i = 0;
+    do {
+        uint64_t bit = (uint64_t)1 << (numbers[i] % 64);
+        if (span->bits[numbers[i] / 64] & bit)
+            span_misuse(span->class_index, objects[i], "double free");
+        span->bits[numbers[i] / 64] |= bit;
+    } while (++i < count && spans[i] == span);
+    return i;
+}
+
+/* After `more` objects of the span came back: lists it where it belongs now. True if it is empty: it then belongs to
+ * the caller. Holds the lock. */
+static bool span_filled(struct central *central, struct span *span, size_t more) {
+    bool was_listed = span->free != 0;
+    span->free = (uint16_t)(span->free + more);
+    if (span->free == size_classes[span->class_index].objects) {
+        if (was_listed)
+            list_remove(central, span);
+        count_free(central, more - span->free);
+        return true;
+    }
+    count_free(central, more);
+    if (was_listed)
+        list_update(central, span);
+    else
+        list_insert(central, span);
+    return false;
+}
+
+/* Objects of one class. What does not need the lock is done before it is taken: the spans are looked up, and their
+ * lines asked for. */
 static void put_some(unsigned class_index, void **objects, size_t count) {
     struct central *central = &centrals[class_index];
     struct span *spans[PUT_MOST];
+    int numbers[PUT_MOST];
     struct span *empty = NULL;
     for (size_t i = 0; i < count; i++) {
         spans[i] = pagemap_handle(objects[i]);
         __builtin_prefetch(spans[i], 1);
     }
-    lock_take(&central->lock);
     for (size_t i = 0; i < count; i++) {
-        struct span *span = put_one(central, spans[i], objects[i]);
-        if (span) {
+        numbers[i] = span_index(spans[i], objects[i]);
+        if (numbers[i] < 0)
+            span_misuse(class_index, objects[i], "interior pointer");
+    }
+    lock_take(&central->lock);
+    for (size_t i = 0, more; i < count; i += more) {
+        struct span *span = spans[i];
+        more = mark_free(spans + i, numbers + i, objects + i, count - i);
+        if (span_filled(central, span, more)) {
             span->next = empty;
             empty = span;
         }

@@ -17,6 +17,7 @@
 
 struct size_class {
     uint32_t size;    /* bytes of an object */
+    uint32_t inverse; /* 2^32 / size, rounded up: an object's number without a division */
     uint16_t pages;   /* of a span */
     uint16_t objects; /* in a span */
     uint16_t batch;   /* objects moved between frontend and middle at a time */
@@ -53,14 +54,17 @@ void *object_start(unsigned class_index, const void *pointer);
 /* True if the object is in its span, free. A look without a lock: for diagnosis and for hardening. */
 bool object_is_free(unsigned class_index, const void *object);
 
-/* Moves all objects in transfer caches to their spans, so that whole spans become free. Returns the bytes moved. */
+/* Moves all objects in transfer caches to their spans, so that whole spans become free, and gives back the spare ones.
+ * Returns the bytes moved. */
 size_t middle_flush(void);
 
 /* Bytes in transfer caches now, relaxed. */
 size_t middle_cached(void);
 
 struct middle_stats {
-    size_t transfer_free, span_free, large_in_use, large_blocks;
+    size_t transfer_free, large_in_use, large_blocks;
+    size_t span_free;  /* in spans, the spare ones included */
+    size_t spare_free; /* of that in spare ones: bytes of pages, not of objects */
 };
 void middle_stats(struct middle_stats *stats);
 

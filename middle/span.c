@@ -21,36 +21,122 @@ static uint32_t meta_size_of(unsigned class_index) {
     return (uint32_t)size;
 }
 
-struct span *span_create(unsigned class_index) {
-    const struct size_class *class_ = &size_classes[class_index];
-    uint32_t size = meta_size_of(class_index);
-    struct span *span = meta_block_alloc(size);
-    if (!span)
+/* ---- Spare spans ----
+ *
+ * A program that frees a structure and builds another empties spans of some classes and wants spans of others, of the
+ * same few lengths. So the last emptied ones wait here, with their structures, and go to whoever asks next: their
+ * memory is still in the CPU's cache, and neither the backend's lock nor its search is needed. */
+
+enum {
+    SPARE_PAGES = 8,         /* longer runs are not kept */
+    SPARE_METAS = 3,         /* structures of 64, 128 and 256 bytes */
+    SPARE_BYTES = 256 << 10, /* kept in the smallest heap */
+    SPARE_SHARE = 16,        /* or this part of the heap */
+};
+
+static struct lock spare_lock = LOCK_INIT(RANK_SPARE);
+static struct span *spares[SPARE_PAGES][SPARE_METAS]; /* under spare_lock */
+static _Atomic size_t spare_bytes;                    /* written under spare_lock */
+
+static struct span **spare_list(size_t pages, uint32_t meta_size) {
+    return &spares[pages - 1][__builtin_ctz(meta_size / META_BLOCK_MIN)];
+}
+
+static void spare_count(size_t bytes) {
+    atomic_store_explicit(&spare_bytes, span_spare_bytes() + bytes, memory_order_relaxed);
+}
+
+size_t span_spare_bytes(void) { return atomic_load_explicit(&spare_bytes, memory_order_relaxed); }
+
+static struct span *spare_take(size_t pages, uint32_t meta_size) {
+    if (pages > SPARE_PAGES)
         return NULL;
+    struct span **list = spare_list(pages, meta_size);
+    lock_take(&spare_lock);
+    struct span *span = *list;
+    if (span) {
+        *list = span->next;
+        spare_count(-(pages << RN_PAGE_SHIFT));
+    }
+    lock_drop(&spare_lock);
+    return span;
+}
+
+static bool spare_put(struct span *span) {
+    size_t bytes = span->pages << RN_PAGE_SHIFT;
+    if (span->pages > SPARE_PAGES)
+        return false;
+    struct span **list = spare_list(span->pages, span->meta_size);
+    size_t most = max_size(SPARE_BYTES, backend_in_use() / SPARE_SHARE);
+    lock_take(&spare_lock);
+    bool fits = span_spare_bytes() + bytes <= most;
+    if (fits) {
+        span->next = *list;
+        *list = span;
+        spare_count(bytes);
+    }
+    lock_drop(&spare_lock);
+    return fits;
+}
+
+static void span_give_back(struct span *span) {
+    backend_free(span->start, span->pages);
+    meta_block_free(span, span->meta_size);
+}
+
+size_t span_flush(void) {
+    size_t bytes = 0;
+    for (size_t pages = 1; pages <= SPARE_PAGES; pages++)
+        for (uint32_t meta = META_BLOCK_MIN; meta < META_BLOCK_MIN << SPARE_METAS; meta *= 2)
+            for (struct span *span; (span = spare_take(pages, meta)) != NULL; bytes += pages << RN_PAGE_SHIFT)
+                span_give_back(span);
+    return bytes;
+}
+
+void span_lock(void) { lock_take(&spare_lock); }
+
+void span_unlock(void) { lock_drop(&spare_lock); }
+
+void span_reset_lock(void) { lock_reset(&spare_lock); }
+
+/* A span's structure with a run; on no list, its other fields to be set. */
+static struct span *span_obtain(size_t pages, uint32_t meta_size) {
+    struct span *span = spare_take(pages, meta_size);
+    if (span || !(span = meta_block_alloc(meta_size)))
+        return span;
     bool zeroed;
-    uintptr_t start = backend_alloc(class_->pages, 1, &zeroed);
-    if (!start) {
-        meta_block_free(span, size);
+    span->start = backend_alloc(pages, 1, &zeroed);
+    if (!span->start) {
+        meta_block_free(span, meta_size);
         return NULL;
     }
+    span->pages = pages;
+    span->meta_size = meta_size;
+    return span;
+}
+
+/* ---- Spans ---- */
+
+struct span *span_create(unsigned class_index) {
+    const struct size_class *class_ = &size_classes[class_index];
+    struct span *span = span_obtain(class_->pages, meta_size_of(class_index));
+    if (!span)
+        return NULL;
     span->next = span->prev = NULL;
-    span->start = start;
-    span->pages = class_->pages;
     span->class_index = (uint8_t)class_index;
     span->free = class_->objects;
-    span->meta_size = size;
     for (size_t w = 0; w < bit_words(class_index); w++)
         span->bits[w] = ~(uint64_t)0;
     if (class_->objects % 64)
         span->bits[class_->objects / 64] = ((uint64_t)1 << class_->objects % 64) - 1;
-    pagemap_set(start, class_->pages, (uint8_t)class_index, span);
+    pagemap_set(span->start, class_->pages, (uint8_t)class_index, span);
     return span;
 }
 
 void span_destroy(struct span *span) {
     pagemap_set(span->start, span->pages, 0, NULL);
-    backend_free(span->start, span->pages);
-    meta_block_free(span, span->meta_size);
+    if (!spare_put(span))
+        span_give_back(span);
 }
 
 size_t span_take(struct span *span, void **objects, size_t count) {
@@ -72,9 +158,9 @@ size_t span_take(struct span *span, void **objects, size_t count) {
 
 int span_index(const struct span *span, const void *object) {
     uint32_t offset = (uint32_t)((uintptr_t)object - span->start);
-    uint32_t size = size_classes[span->class_index].size;
-    uint32_t index = offset / size;
-    return index * size == offset && index < size_classes[span->class_index].objects ? (int)index : -1;
+    const struct size_class *class_ = &size_classes[span->class_index];
+    uint32_t index = (uint32_t)((uint64_t)offset * class_->inverse >> 32); /* exact where an object starts */
+    return index * class_->size == offset && index < class_->objects ? (int)index : -1;
 }
 
 void *object_start(unsigned class_index, const void *pointer) {

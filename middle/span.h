@@ -37,8 +37,15 @@ struct span {
 
 /* Makes a span over a new run, all objects free, on no list. NULL when memory is short. */
 struct span *span_create(unsigned class_index);
-/* Gives the run and the structure back. */
+/* Ends the life of an empty span: the last few wait for the next span_create, the others' runs and structures go
+ * back. */
 void span_destroy(struct span *span);
+/* Gives back the waiting ones. Returns their bytes. */
+size_t span_flush(void);
+size_t span_spare_bytes(void);
+void span_lock(void);
+void span_unlock(void);
+void span_reset_lock(void);
 /* Takes up to `count` free objects. */
 size_t span_take(struct span *span, void **objects, size_t count);
 /* The object's index if `object` starts one in the span, else -1. */

@@ -127,22 +127,25 @@ size_t middle_flush(void) {
     size_t bytes = 0;
     for (unsigned i = 1; i < RN_CLASSES; i++)
         bytes += transfer_flush(i);
-    return bytes;
+    return bytes + span_flush();
 }
 
 void middle_lock_all(void) {
     for (unsigned i = 1; i < RN_CLASSES; i++)
         lock_take(&transfers[i].lock);
     central_lock_all();
+    span_lock();
 }
 
 void middle_unlock_all(void) {
+    span_unlock();
     central_unlock_all();
     for (unsigned i = RN_CLASSES - 1; i > 0; i--)
         lock_drop(&transfers[i].lock);
 }
 
 void middle_reset_locks(void) {
+    span_reset_lock();
     central_reset_locks();
     for (unsigned i = 1; i < RN_CLASSES; i++)
         lock_reset(&transfers[i].lock);

@@ -107,8 +107,9 @@ static void counts(void *unused) {
             }
             struct middle_stats stats;
             middle_stats(&stats);
-            size_t spans = backend_in_use() / span;
-            CHECK(held * size + stats.transfer_free + stats.span_free == spans * objects_per * size);
+            size_t free_objects = (stats.transfer_free + stats.span_free - stats.spare_free) / size;
+            size_t spans = (backend_in_use() - stats.spare_free) / span;
+            CHECK(held + free_objects == spans * objects_per);
         }
         put(classes[c], objects, held, 1);
         middle_flush();

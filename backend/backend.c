@@ -123,7 +123,7 @@ static int region_grow(size_t needed, size_t align) {
 /* ---- Commitment ---- */
 
 enum {
-    DONATIONS = 8,        /* moves for one run */
+    DONATIONS = 32,       /* moves for one run */
     MOVED_MOST = 8 << 10, /* hugepages with a mapping of their own: bounds the process's map count */
 };
 
@@ -142,25 +142,29 @@ struct commit {
     struct donation donation[DONATIONS];
 };
 
-/* Finds resident free hugepages for the clean hugepages [start, start + pages) of a run just taken. A page fault costs
- * a hundred times what moving the page costs, and the peak stays that of what is in use. Holds the lock. */
-static void donate(struct commit *plan, uintptr_t start, size_t pages) {
-    uintptr_t end = start + round_down(pages << RN_PAGE_SHIFT, HP_SIZE);
+static bool may_donate(size_t hugepages) {
+    return backend_config.hugepages && total_get(&backend_totals.moved_hugepages) + hugepages <= MOVED_MOST;
+}
+
+/* Finds resident free hugepages for the clean ones that the run [start, start + pages) takes or begins. A page fault
+ * costs a hundred times what moving the page costs, and the peak stays that of what is in use. Holds the lock. */
+static size_t donate(struct commit *plan, uintptr_t start, size_t pages) {
+    uintptr_t end = start + (pages << RN_PAGE_SHIFT);
+    uintptr_t given = end;
     size_t clean = 0;
-    if (!backend_config.hugepages)
-        return;
-    for (uintptr_t at = start; at < end; at += clean ? clean << HP_SHIFT : HP_SIZE) {
+    for (uintptr_t at = round_up(start, HP_SIZE); at < end; at += clean ? clean << HP_SHIFT : HP_SIZE) {
         clean = 0;
         while (at + (clean << HP_SHIFT) < end && hp_of(at + (clean << HP_SHIFT))->dirty_pages == 0)
             clean++;
         if (clean == 0)
             continue;
         size_t length;
-        bool may = plan->donations < DONATIONS && total_get(&backend_totals.moved_hugepages) + clean <= MOVED_MOST;
+        bool may = plan->donations < DONATIONS && may_donate(clean);
         struct hugepage *from = may ? range_take_dirty(clean, &length, true) : NULL;
         if (!from)
-            return;
+            break;
         plan->donation[plan->donations++] = (struct donation){from, at, length};
+        given = max_size(given, at + (length << HP_SHIFT));
         for (size_t i = 0; i < length; i++) {
             struct hugepage *hp = hp_of(at + (i << HP_SHIFT));
             total_add(&backend_totals.moved_hugepages, !hp->moved);
@@ -168,6 +172,7 @@ static void donate(struct commit *plan, uintptr_t start, size_t pages) {
         }
         clean = length;
     }
+    return (given - start) >> RN_PAGE_SHIFT;
 }
 
 /* Carries the moves out, without the lock. False if part of the run is lost. */
@@ -283,40 +288,41 @@ static void undirty(uintptr_t start, size_t pages, bool all) {
     }
 }
 
-/* Makes the run usable; gives it back if the system refuses. Called without the lock. */
-static int run_commit(uintptr_t start, size_t pages, const struct commit *plan) {
+/* Makes the run usable, or gives it back if the system refuses; and gives back the pages behind it that were taken only
+ * so that nobody else had them during a donation. Called without the lock. */
+static int run_commit(uintptr_t start, size_t pages, size_t taken, const struct commit *plan) {
     int error = plan_commit(plan);
     if (plan->donations && !donations_do(plan, error == 0))
         return -ENOMEM; /* and the run stays in use for ever: parts of it belong to somebody else now */
     if (error) {
         lock_take(&backend_lock);
-        undirty(start, pages, false);
+        undirty(start, taken, false);
         lock_drop(&backend_lock);
-        backend_free(start, pages);
+        pages = 0;
     }
+    if (pages < taken)
+        backend_free(start + (pages << RN_PAGE_SHIFT), taken - pages);
     return error;
 }
 
 /* ---- Runs ---- */
 
 /* Puts a run in use that starts at page `first` of its first hugepage and covers the free pages behind it. Holds the
- * lock. Returns whether all of it reads as zeros. */
+ * lock. Returns whether none of it is resident: donations apart, it reads as zeros. */
 static bool run_use(uintptr_t start, size_t pages, struct commit *plan) {
-    bool zeroed = true;
-    if (pages >= HP_PAGES && (start & (HP_SIZE - 1)) == 0)
-        donate(plan, start, pages);
+    bool clean = true;
     while (pages) {
         struct hugepage *hp = hp_of(start);
         unsigned first = (unsigned)((start - hp->base) >> RN_PAGE_SHIFT);
         unsigned here = (unsigned)min_size(pages, HP_PAGES - first);
         bool was_clean = hp->dirty_pages == 0;
-        zeroed = zeroed && bits_count(hp->dirty, first, here) == 0;
+        clean = clean && bits_count(hp->dirty, first, here) == 0;
         hp_use(hp, first, here);
         commit_plan(plan, hp, first + here, was_clean);
         start += (uintptr_t)here << RN_PAGE_SHIFT;
         pages -= here;
     }
-    return zeroed && plan->donations == 0;
+    return clean;
 }
 
 /* Finds a place for the run. Holds the lock. 0 if there is none. */
@@ -331,24 +337,62 @@ static uintptr_t run_find(size_t pages, size_t align) {
     return hp ? hp->base : 0;
 }
 
-uintptr_t backend_alloc(size_t pages, size_t align, bool *zeroed) {
-    if (pages == 0 || pages > SIZE_MAX >> (RN_PAGE_SHIFT + 1) || align > (size_t)1 << (RN_ADDRESS_BITS - RN_PAGE_SHIFT))
+/* The same for a block that has grown before and so will again: address space costs nothing, copying does. Only while
+ * donations keep the memory it leaves behind in use. */
+static uintptr_t run_find_roomy(size_t pages) {
+    if (os_address_limit() != SIZE_MAX || !may_donate(pages / HP_PAGES))
+        return 0;
+    struct hugepage *hp = range_take_roomy((pages + HP_PAGES - 1) / HP_PAGES);
+    return hp ? hp->base : 0;
+}
+
+/* How a run is wanted. */
+struct wish {
+    size_t pages;
+    size_t align;
+    bool growing;  /* in a roomy place */
+    size_t filled; /* pages at its start that the caller will move others to: a multiple of HP_PAGES */
+};
+
+/* *clean: no page was resident before, and *donated: but some are now. */
+static uintptr_t run_alloc(const struct wish *wish, bool *clean, bool *donated) {
+    size_t pages = wish->pages;
+    if (pages == 0 || pages > SIZE_MAX >> (RN_PAGE_SHIFT + 1) ||
+        wish->align > (size_t)1 << (RN_ADDRESS_BITS - RN_PAGE_SHIFT))
         return 0;
     struct commit plan = {.donations = 0};
     lock_take(&backend_lock);
-    uintptr_t start = run_find(pages, align);
+    uintptr_t start = wish->growing ? run_find_roomy(pages) : 0;
+    if (!start)
+        start = run_find(pages, wish->align);
     while (!start) {
         lock_drop(&backend_lock);
-        size_t align_bytes = max_size(align << RN_PAGE_SHIFT, HP_SIZE);
+        size_t align_bytes = max_size(wish->align << RN_PAGE_SHIFT, HP_SIZE);
         if (region_grow(round_up(pages << RN_PAGE_SHIFT, HP_SIZE), align_bytes) != 0)
             return 0;
         lock_take(&backend_lock);
-        start = run_find(pages, align);
+        start = run_find(pages, wish->align);
     }
-    *zeroed = run_use(start, pages, &plan);
+    size_t taken = pages;
+    if (pages >= HP_PAGES || wish->growing)
+        taken = wish->filled + donate(&plan, start + (wish->filled << RN_PAGE_SHIFT), pages - wish->filled);
+    *clean = run_use(start, taken, &plan);
+    *donated = plan.donations != 0;
     demand_note();
     lock_drop(&backend_lock);
-    return run_commit(start, pages, &plan) == 0 ? start : 0;
+    return run_commit(start, pages, taken, &plan) == 0 ? start : 0;
+}
+
+uintptr_t backend_alloc(size_t pages, size_t align, bool *zeroed) {
+    bool clean, donated;
+    uintptr_t start = run_alloc(&(struct wish){.pages = pages, .align = align}, &clean, &donated);
+    *zeroed = start && clean && !donated;
+    return start;
+}
+
+uintptr_t backend_alloc_growing(size_t pages, size_t filled, bool *clean) {
+    bool donated;
+    return run_alloc(&(struct wish){.pages = pages, .align = 1, .growing = true, .filled = filled}, clean, &donated);
 }
 
 /* Clears pages of one hugepage; gathers hugepages that became empty into a range. Holds the lock. */
@@ -399,11 +443,14 @@ int backend_extend(uintptr_t start, size_t pages, size_t wanted) {
         return -ENOMEM;
     lock_take(&backend_lock);
     bool fits = run_take_after(end, more);
-    if (fits)
-        (void)run_use(end, more, &plan);
+    size_t taken = more;
+    if (fits) {
+        taken = donate(&plan, end, more);
+        (void)run_use(end, taken, &plan);
+    }
     demand_note();
     lock_drop(&backend_lock);
-    return fits ? run_commit(end, more, &plan) : -ENOMEM;
+    return fits ? run_commit(end, more, taken, &plan) : -ENOMEM;
 }
 
 int backend_move(uintptr_t from, uintptr_t to, size_t pages) {

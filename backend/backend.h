@@ -30,7 +30,9 @@ void backend_init(const struct backend_config *config);
 /* A run of `pages` pages, aligned to `align_pages` pages (a power of two, at least 1); *zeroed tells whether its bytes
  * are known to be zero. The pagemap's entries of the run may be written. 0 when memory is short. */
 uintptr_t backend_alloc(size_t pages, size_t align_pages, bool *zeroed);
-
+/* The same for a block that grows, where it can be extended later. The first `filled` pages (whole hugepages) are those
+ * that the caller will move others to with backend_move; *clean: that throws nothing away. */
+uintptr_t backend_alloc_growing(size_t pages, size_t filled, bool *clean);
 /* Gives back any part of runs: whole pages that backend_alloc gave. The caller cleared their pagemap entries. */
 void backend_free(uintptr_t start, size_t pages);
 

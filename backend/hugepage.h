@@ -84,6 +84,9 @@ struct hugepage *packer_dirtiest(void);
 void range_insert(struct hugepage *first, size_t length);
 /* Takes `length` hugepages, aligned to `align` hugepages, best fit, resident ones first; NULL if none fit. */
 struct hugepage *range_take(size_t length, size_t align);
+/* Takes `length` hugepages inside a long free range, so that what stands before them, and they, can grow in
+ * place; NULL if there is no such range. */
+struct hugepage *range_take_roomy(size_t length);
 /* Takes some free range, the shortest first, of at most `most` hugepages; sets *length; NULL if there is none. */
 struct hugepage *range_take_any(size_t most, size_t *length);
 /* Takes exactly these hugepages, if all are free. The hugepage before `start` is in use. */

@@ -9,6 +9,7 @@
 enum {
     EXACT = 64,            /* lengths below have a list each */
     BINS = EXACT + 64 - 6, /* above: one list per power of two */
+    ROOM = 8,              /* a run that will grow goes where this many times its length is free */
 };
 
 /* [0]: ranges with a dirty hugepage, [1]: clean ones. Under backend_lock. */
@@ -141,6 +142,18 @@ struct hugepage *range_take(size_t length, size_t align) {
         if (first)
             return range_cut(first, from, length);
     }
+    return NULL;
+}
+
+struct hugepage *range_take_roomy(size_t length) {
+    for (unsigned set = 2; set-- > 0;)
+        for (unsigned bin = BINS; bin-- > bin_of(ROOM * length);) {
+            struct hugepage *first = bins[set][bin];
+            if (!first || first->range_length < ROOM * length)
+                continue;
+            size_t before = min_size((first->range_length - length) / 2, ROOM * length);
+            return range_cut(first, first->base + (before << HP_SHIFT), length);
+        }
     return NULL;
 }
 

@@ -1,6 +1,7 @@
 /* large.c: blocks above the largest size class: a run each, described by a span without bits, found by its first page.
  */
 #include <errno.h>
+#include <string.h>
 
 #include "backend/backend.h"
 #include "base/meta.h"
@@ -8,7 +9,10 @@
 #include "middle/span.h"
 #include "pagemap/pagemap.h"
 
-enum { MOVE_MIN = 1 << 20 }; /* below, copying is cheaper than moving pages */
+enum {
+    MOVE_MIN = 2 << 20, /* a block that grows beyond this gets a place of its own */
+    HUGE = 2 << 20,
+};
 
 static _Atomic size_t bytes_in_use;
 static _Atomic size_t blocks_in_use;
@@ -63,18 +67,27 @@ bool large_free(void *block) {
     return true;
 }
 
-/* Moves the pages of the block into a new run. */
+/* Moves the pages of [from, from + bytes), or where that cannot be done or is not worth it, the bytes. False if the new
+ * place was lost on the way. */
+static bool move_bytes(uintptr_t to, uintptr_t from, size_t bytes, size_t movable) {
+    int error = movable ? backend_move(from, to, movable >> RN_PAGE_SHIFT) : -EAGAIN;
+    if (error && error != -EAGAIN)
+        return false;
+    size_t moved = error ? 0 : movable;
+    memcpy((void *)(to + moved), (const void *)(from + moved), bytes - moved);
+    return true;
+}
+
+/* Moves the block to a longer run with room behind it. Whole huge pages change their place; what is left is copied,
+ * since moving single pages costs as much, and the kernel would have to split huge pages for it. */
 static void *large_move(struct span *span, size_t pages) {
-    bool zeroed;
-    if (span->pages << RN_PAGE_SHIFT < MOVE_MIN || os_strict_commit() || os_page_size() > RN_PAGE)
+    size_t bytes = span->pages << RN_PAGE_SHIFT;
+    bool clean;
+    if (bytes < MOVE_MIN)
         return NULL;
-    uintptr_t start = backend_alloc(pages, 1, &zeroed);
-    if (!start)
-        return NULL;
-    int error = backend_move(span->start, start, span->pages);
-    if (error == -EAGAIN)
-        backend_free(start, pages);
-    if (error)
+    size_t movable = os_strict_commit() || span->start % HUGE != 0 ? 0 : round_down(bytes, HUGE);
+    uintptr_t start = backend_alloc_growing(pages, movable >> RN_PAGE_SHIFT, &clean);
+    if (!start || !move_bytes(start, span->start, bytes, clean ? movable : 0))
         return NULL;
     pagemap_set(span->start, 1, 0, NULL);
     backend_free(span->start, span->pages);
@@ -103,7 +116,8 @@ void *large_resize(void *block, size_t size) {
 
 void middle_stats(struct middle_stats *stats) {
     stats->transfer_free = middle_cached();
-    stats->span_free = central_free_bytes();
+    stats->spare_free = span_spare_bytes();
+    stats->span_free = central_free_bytes() + stats->spare_free;
     stats->large_in_use = atomic_load_explicit(&bytes_in_use, memory_order_relaxed);
     stats->large_blocks = atomic_load_explicit(&blocks_in_use, memory_order_relaxed);
 }

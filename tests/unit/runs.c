@@ -10,7 +10,7 @@
 
 static uint64_t *page_of(uintptr_t start, size_t page) { return (uint64_t *)(start + (page << RN_PAGE_SHIFT)); }
 
-enum { LAST_WORD = RN_PAGE / 8 - 1, SAMPLE = 131 };
+enum { LAST_WORD = RN_PAGE / 8 - 1, SAMPLE = 131, HUGE = 2 << 20, HUGE_PAGES = HUGE >> RN_PAGE_SHIFT };
 
 /* A page carries its stamp in its first, its last, and one word of its own. */
 static void page_stamp(uint64_t *page, uint64_t stamp) {
@@ -49,14 +49,12 @@ static void check_apart(const struct runs *runs, const struct run *run) {
               other->start + (other->pages << RN_PAGE_SHIFT) <= run->start);
 }
 
-bool run_alloc(struct runs *runs, struct run *run, size_t pages, size_t align) {
-    bool zeroed = false;
-    uintptr_t start = backend_alloc(pages, align, &zeroed);
+/* A new run at `start`, whose bytes are zero if `zeroed`. False if start is 0. */
+static bool run_note(struct runs *runs, struct run *run, uintptr_t start, size_t pages, bool zeroed) {
     if (!start) {
         runs->refused++;
         return false;
     }
-    CHECK(start % (align << RN_PAGE_SHIFT) == 0);
     *run = (struct run){start, pages, random_next(&runs->random)};
     check_apart(runs, run);
     CHECK(backend_owns((void *)start) && backend_owns((char *)start + (pages << RN_PAGE_SHIFT) - 1));
@@ -66,6 +64,13 @@ bool run_alloc(struct runs *runs, struct run *run, size_t pages, size_t align) {
     runs->pages += pages;
     stamp_from(run, 0);
     return true;
+}
+
+bool run_alloc(struct runs *runs, struct run *run, size_t pages, size_t align) {
+    bool zeroed = false;
+    uintptr_t start = backend_alloc(pages, align, &zeroed);
+    CHECK(start % (align << RN_PAGE_SHIFT) == 0);
+    return run_note(runs, run, start, pages, zeroed);
 }
 
 void run_free(struct runs *runs, struct run *run) {
@@ -120,6 +125,27 @@ bool run_move(struct runs *runs, struct run *run, size_t pages) {
     return true;
 }
 
+/* The same as large_resize has it: whole hugepages move to a place with room behind, the rest is copied. */
+bool run_grow(struct runs *runs, struct run *run, size_t pages) {
+    struct run to = {.start = 0};
+    size_t filled = run->start % HUGE == 0 ? run->pages / HUGE_PAGES * HUGE_PAGES : 0;
+    bool clean;
+    uintptr_t start = backend_alloc_growing(pages, filled, &clean);
+    if (!run_note(runs, &to, start, pages, false))
+        return false;
+    if (filled && backend_move(run->start, start, filled) != 0) {
+        check_contents(run);
+        run_free(runs, &to);
+        return false;
+    }
+    check_contents(&(struct run){start, filled, run->stamp});
+    backend_free(run->start, run->pages);
+    runs->pages -= run->pages;
+    *run = to;
+    stamp_from(run, 0);
+    return true;
+}
+
 void runs_free_all(struct runs *runs) {
     for (struct run *run = runs->run; run < runs->run + RUNS; run++)
         if (run->start)
@@ -153,7 +179,7 @@ void runs_churn(struct runs *runs, unsigned count) {
         else if (!run->start)
             (void)run_alloc(runs, run, random_pages(runs), (r >> 20) % 8 == 0 ? (size_t)1 << (r >> 24) % 10 : 1);
         else if (what < 6)
-            (void)run_move(runs, run, run->pages + (r >> 20) % 64);
+            (void)(r >> 40 & 1 ? run_grow : run_move)(runs, run, run->pages + (r >> 20) % 64);
         else if (what < 16)
             (void)run_extend(runs, run, run->pages + random_pages(runs));
         else if (what < 24 && run->pages > 1)

@@ -29,6 +29,7 @@ void run_free(struct runs *runs, struct run *run);
 void run_free_part(struct runs *runs, struct run *run, size_t keep);
 bool run_extend(struct runs *runs, struct run *run, size_t pages);
 bool run_move(struct runs *runs, struct run *run, size_t pages);
+bool run_grow(struct runs *runs, struct run *run, size_t pages);
 void runs_free_all(struct runs *runs);
 
 /* `count` random operations, calls for release among them. */

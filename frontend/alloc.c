@@ -78,8 +78,7 @@ void block_misuse(const char *function, const void *block) {
     if (((uintptr_t)block & 7) != 0 && backend_owns(block)) {
         line_text(&line, "misaligned pointer");
     } else if (class_index) {
-        bool start = object_start(class_index, block) == block;
-        line_text(&line, start ? "double free (size class " : "interior pointer (size class ");
+        line_text(&line, object_is_start(class_index, block) ? "double free (size class " : "interior pointer (size class ");
         line_number(&line, size_classes[class_index].size);
         line_text(&line, " bytes)");
     } else if (backend_owns(block)) {
@@ -102,7 +101,7 @@ void rn_free_slow(void *block, unsigned class_index) {
         errno = saved;
         return;
     }
-    if (object_start(class_index, block) != block || pool_top_is(class_index, block))
+    if (!object_is_start(class_index, block) || pool_top_is(class_index, block))
         block_misuse("free", block);
     (void)get_ready();
     pool_overflow(class_index, block);
@@ -114,7 +113,7 @@ void rn_free_slow(void *block, unsigned class_index) {
 static size_t usable(const char *function, const void *block) {
     unsigned class_index = pagemap_tag(block);
     if (class_index) {
-        if (object_start(class_index, block) != block)
+        if (!object_is_start(class_index, block))
             block_misuse(function, block);
         return size_classes[class_index].size;
     }

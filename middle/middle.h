@@ -48,8 +48,8 @@ bool large_free(void *block);
 /* Resizes in place or by moving pages; NULL, with the block as it was, where that cannot be done. */
 void *large_resize(void *block, size_t size);
 
-/* The class and the start of the small object that contains `pointer`: where the pagemap's tag is `class_index`. */
-void *object_start(unsigned class_index, const void *pointer);
+/* Whether an object starts there. For spans of one page no memory is looked at. */
+bool object_is_start(unsigned class_index, const void *pointer);
 
 /* True if the object is in its span, free. A look without a lock: for diagnosis and for hardening. */
 bool object_is_free(unsigned class_index, const void *object);

@@ -163,11 +163,13 @@ int span_index(const struct span *span, const void *object) {
     return index * class_->size == offset && index < class_->objects ? (int)index : -1;
 }
 
-void *object_start(unsigned class_index, const void *pointer) {
-    const struct span *span = pagemap_handle(pointer);
-    uint32_t size = size_classes[class_index].size;
-    uint32_t index = (uint32_t)((uintptr_t)pointer - span->start) / size;
-    return (void *)(span->start + (uintptr_t)index * size);
+bool object_is_start(unsigned class_index, const void *pointer) {
+    const struct size_class *class_ = &size_classes[class_index];
+    uintptr_t address = (uintptr_t)pointer;
+    uintptr_t start = class_->pages == 1 ? round_down(address, RN_PAGE)
+                                         : ((struct span *)pagemap_handle(pointer))->start;
+    uint32_t offset = (uint32_t)(address - start);
+    return (uint32_t)((uint64_t)offset * class_->inverse >> 32) * class_->size == offset;
 }
 
 bool object_is_free(unsigned class_index, const void *object) {

@@ -32,7 +32,8 @@ static void take(unsigned class_index, void **objects, size_t count, uint64_t st
         unsigned own = pagemap_tag(object);
         size_t room = size_classes[own].size;
         CHECK(own >= class_index && room <= size + size / 8 && pagemap_tag(object + room - 1) == own);
-        CHECK(object_start(own, object) == object && object_start(own, object + room - 1) == object);
+        CHECK(object_is_start(own, object) && !object_is_start(own, object + room - 1) &&
+              !object_is_start(own, object + 1));
         CHECK((uintptr_t)object % (size > 8 ? 16 : 8) == 0 && !object_is_free(own, object));
         CHECK(large_size(object) == 0);
         memcpy(object, &stamp, 8);

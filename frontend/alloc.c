@@ -20,7 +20,11 @@
 #include "frontend/pool.h"
 #include "pagemap/pagemap.h"
 
-enum { NATURAL = 16 }; /* alignment of every block above 8 bytes */
+enum {
+    NATURAL = 16,   /* alignment of every block above 8 bytes */
+    STEP_SHARE = 8, /* a block that grows by no more than this part of it */
+    ROOM_SHARE = 5, /* gets this part as room */
+};
 
 unsigned class_of(size_t size) { return size <= RN_MAX_SMALL ? rn_fast.class_table[class_index_of(size)] : 0; }
 
@@ -156,8 +160,14 @@ RN_EXPORT void *calloc(size_t count, size_t size) __attribute__((alias("rnCalloc
 /* A block may keep what it has while the new size fills at least half of it. */
 static bool still_fits(size_t size, size_t have) { return size <= have && size >= have / 2; }
 
+/* A block that outgrew its class by little grows in small steps, and will again: the next few steps should find room.
+ * One that grows by more, as a vector that doubles, gets what it asked for. */
+static size_t size_with_room(size_t size, size_t have) {
+    return size > have && size <= have + have / STEP_SHARE ? max_size(size, have + have / ROOM_SHARE) : size;
+}
+
 static void *realloc_copy(void *block, size_t size, size_t have) {
-    void *fresh = rnAlloc(size);
+    void *fresh = rnAlloc(size_with_room(size, have));
     if (!fresh)
         return NULL;
     memcpy(fresh, block, min_size(size, have));

@@ -18,6 +18,7 @@ enum {
     BIN_BYTES = 32 << 10,     /* no more than this, or one object */
     BATCH_MOST = 256,         /* objects moved at once */
     FIRST_BYTES = 32 << 10,   /* a bin's first capacity is at most this many bytes */
+    FIRST_LINES = 4,          /* and of tiny objects as many as fill these cache lines: successive ones lie on several */
     BUDGET_SHARE = 8,         /* a pool may hold this part of the heap, if that is more than the option says */
     LOOKS_MOST = 16,          /* bins looked at for capacity in one attempt */
     BORROW_FACTOR = 4,        /* and this many times its budget while others hold less than theirs */
@@ -182,7 +183,9 @@ static void array_give(struct pool *pool, uint32_t offset, size_t words) {
 }
 
 static uint32_t first_capacity(unsigned class_index) {
-    return (uint32_t)max_size(min_size(FIRST_BYTES / size_classes[class_index].size, FIRST_WORDS - 1), 1);
+    size_t size = size_classes[class_index].size;
+    size_t most = max_size(FIRST_WORDS, FIRST_LINES * RN_CACHE_LINE / size) - 1;
+    return (uint32_t)max_size(min_size(FIRST_BYTES / size, most), 1);
 }
 
 static uint32_t most_capacity(unsigned class_index) {

@@ -1,5 +1,7 @@
 #include "middle/span.h"
 
+#include <string.h>
+
 #include "backend/backend.h"
 #include "base/fatal.h"
 #include "base/meta.h"
@@ -117,6 +119,8 @@ static struct span *span_obtain(size_t pages, uint32_t meta_size) {
 
 /* ---- Spans ---- */
 
+enum { SPREAD_MOST = 2 * RN_MAX_BATCH };
+
 struct span *span_create(unsigned class_index) {
     const struct size_class *class_ = &size_classes[class_index];
     struct span *span = span_obtain(class_->pages, meta_size_of(class_index));
@@ -139,6 +143,19 @@ void span_destroy(struct span *span) {
         span_give_back(span);
 }
 
+/* Reorders objects that lie side by side so that successive ones, taken from the end, lie on different cache lines: a
+ * program may well give them to different threads. */
+static void spread_over_lines(void **objects, size_t count, size_t size) {
+    void *ordered[SPREAD_MOST];
+    size_t per_line = RN_CACHE_LINE / size, next = 0;
+    if (per_line < 2 || count <= per_line || count > SPREAD_MOST)
+        return;
+    for (size_t first = per_line; first-- > 0;)
+        for (size_t i = first; i < count; i += per_line)
+            ordered[next++] = objects[i];
+    memcpy(objects, ordered, count * sizeof *objects);
+}
+
 size_t span_take(struct span *span, void **objects, size_t count) {
     size_t size = size_classes[span->class_index].size;
     size_t taken = min_size(count, span->free);
@@ -153,6 +170,7 @@ size_t span_take(struct span *span, void **objects, size_t count) {
         span->bits[w] = word;
     }
     span->free = (uint16_t)(span->free - taken);
+    spread_over_lines(objects, taken, size);
     return taken;
 }
 

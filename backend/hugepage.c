@@ -86,3 +86,19 @@ unsigned bits_next_clear(const uint64_t *bits, unsigned *first) {
     *first = next_bit(bits, *first, ~(uint64_t)0);
     return *first >= HP_PAGES ? 0 : next_bit(bits, *first, 0) - *first;
 }
+
+/* One past the last set bit below `from`; 0 if there is none. */
+static unsigned end_of_set_before(const uint64_t *bits, unsigned from) {
+    for (unsigned w = from / 64 + 1; w-- > 0;) {
+        uint64_t word = bits[w];
+        if (w == from / 64)
+            word &= ((uint64_t)1 << (from % 64)) - 1;
+        if (word)
+            return w * 64 + 64 - (unsigned)__builtin_clzll(word);
+    }
+    return 0;
+}
+
+unsigned bits_clear_around(const uint64_t *bits, unsigned at) {
+    return next_bit(bits, at, 0) - end_of_set_before(bits, at);
+}

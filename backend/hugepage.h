@@ -68,6 +68,8 @@ void bits_set(uint64_t *bits, unsigned first, unsigned pages);
 void bits_clear(uint64_t *bits, unsigned first, unsigned pages);
 /* The next run of zero bits at or after *first: its start in *first, its length returned; 0 if there is none. */
 unsigned bits_next_clear(const uint64_t *bits, unsigned *first);
+/* The length of the run of zero bits that `at` lies in. */
+unsigned bits_clear_around(const uint64_t *bits, unsigned at);
 
 /* packer.c: hugepages in use with free pages. */
 void packer_insert(struct hugepage *hp);

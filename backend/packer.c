@@ -91,13 +91,15 @@ void hp_use(struct hugepage *hp, unsigned first, unsigned pages) {
         packer_remove(hp);
     hp->state = HP_USED;
     unsigned dirty = bits_count(hp->dirty, first, pages);
+    bool cuts_longest = bits_clear_around(hp->used, first) == hp->longest || hp->used_pages == 0;
     total_add(&backend_totals.dirty_free_pages, -(size_t)dirty);
     total_add(&backend_totals.used_pages, pages);
     hp->dirty_pages = (uint16_t)(hp->dirty_pages + pages - dirty);
     hp->used_pages = (uint16_t)(hp->used_pages + pages);
     bits_set(hp->used, first, pages);
     bits_set(hp->dirty, first, pages);
-    hp->longest = (uint16_t)longest_run(hp);
+    if (cuts_longest)
+        hp->longest = (uint16_t)longest_run(hp);
     if (hp->used_pages < HP_PAGES)
         packer_insert(hp);
 }
@@ -110,7 +112,7 @@ bool hp_unuse(struct hugepage *hp, unsigned first, unsigned pages) {
     total_add(&backend_totals.dirty_free_pages, bits_count(hp->dirty, first, pages));
     hp->used_pages = (uint16_t)(hp->used_pages - pages);
     bits_clear(hp->used, first, pages);
-    hp->longest = (uint16_t)longest_run(hp);
+    hp->longest = (uint16_t)max_size(hp->longest, bits_clear_around(hp->used, first));
     if (hp->used_pages == 0)
         return true;
     packer_insert(hp);

@@ -161,9 +161,9 @@ static bool span_filled(struct central *central, struct span *span, size_t more)
     return false;
 }
 
-/* Objects of one class. What does not need the lock is done before it is taken: the spans are looked up, and their
- * lines asked for. */
-static void put_some(unsigned class_index, void **objects, size_t count) {
+/* Objects of the class, up to the first of another; returns how many. What does not need the lock is done before it is
+ * taken: the spans are looked up, and their lines asked for. */
+static size_t put_some(unsigned class_index, void **objects, size_t count) {
     struct central *central = &centrals[class_index];
     struct span *spans[PUT_MOST];
     int numbers[PUT_MOST];
@@ -172,15 +172,14 @@ static void put_some(unsigned class_index, void **objects, size_t count) {
         spans[i] = pagemap_handle(objects[i]);
         __builtin_prefetch(spans[i], 1);
     }
-    for (size_t i = 0; i < count; i++) {
-        numbers[i] = span_index(spans[i], objects[i]);
-        if (numbers[i] < 0)
-            span_misuse(class_index, objects[i], "interior pointer");
-    }
+    size_t own = 0;
+    for (; own < count && spans[own] && spans[own]->class_index == class_index; own++)
+        if ((numbers[own] = span_index(spans[own], objects[own])) < 0)
+            span_misuse(class_index, objects[own], "interior pointer");
     lock_take(&central->lock);
-    for (size_t i = 0, more; i < count; i += more) {
+    for (size_t i = 0, more; i < own; i += more) {
         struct span *span = spans[i];
-        more = mark_free(spans + i, numbers + i, objects + i, count - i);
+        more = mark_free(spans + i, numbers + i, objects + i, own - i);
         if (span_filled(central, span, more)) {
             span->next = empty;
             empty = span;
@@ -192,22 +191,25 @@ static void put_some(unsigned class_index, void **objects, size_t count) {
         span_destroy(empty);
         empty = next;
     }
+    return own;
+}
+
+/* An object in a bin of `class_index` that is not of that class was lent to it; or its span is gone, since it was free
+ * already. */
+static void put_lent(unsigned class_index, void *object) {
+    const struct span *span = pagemap_handle(object);
+    if (!span || !may_lend(class_index, span->class_index))
+        span_misuse(class_index, object, "double free");
+    (void)put_some(span->class_index, &object, 1);
 }
 
 void central_put(unsigned class_index, void **objects, size_t count) {
-    size_t done = 0;
-    while (done < count) {
-        size_t here = 0;
-        while (here < PUT_MOST && done + here < count && pagemap_tag(objects[done + here]) == class_index)
-            here++;
-        put_some(class_index, objects + done, here);
-        done += here;
-        if (here == PUT_MOST || done == count)
-            continue;
-        unsigned other = pagemap_tag(objects[done]);
-        if (!may_lend(class_index, other))
-            span_misuse(class_index, objects[done], "double free");
-        put_some(other, objects + done++, 1);
+    for (size_t done = 0; done < count;) {
+        size_t here = min_size(count - done, PUT_MOST);
+        size_t own = put_some(class_index, objects + done, here);
+        done += own;
+        if (own < here)
+            put_lent(class_index, objects[done++]);
     }
 }
 

@@ -174,13 +174,6 @@ size_t span_take(struct span *span, void **objects, size_t count) {
     return taken;
 }
 
-int span_index(const struct span *span, const void *object) {
-    uint32_t offset = (uint32_t)((uintptr_t)object - span->start);
-    const struct size_class *class_ = &size_classes[span->class_index];
-    uint32_t index = (uint32_t)((uint64_t)offset * class_->inverse >> 32); /* exact where an object starts */
-    return index * class_->size == offset && index < class_->objects ? (int)index : -1;
-}
-
 bool object_is_start(unsigned class_index, const void *pointer) {
     const struct size_class *class_ = &size_classes[class_index];
     uintptr_t address = (uintptr_t)pointer;

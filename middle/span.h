@@ -48,8 +48,14 @@ void span_unlock(void);
 void span_reset_lock(void);
 /* Takes up to `count` free objects. */
 size_t span_take(struct span *span, void **objects, size_t count);
+
 /* The object's index if `object` starts one in the span, else -1. */
-int span_index(const struct span *span, const void *object);
+static inline int span_index(const struct span *span, const void *object) {
+    const struct size_class *class_ = &size_classes[span->class_index];
+    uint32_t offset = (uint32_t)((uintptr_t)object - span->start);
+    uint32_t index = (uint32_t)((uint64_t)offset * class_->inverse >> 32); /* exact where an object starts */
+    return index * class_->size == offset && index < class_->objects ? (int)index : -1;
+}
 
 /* Objects from listed spans, of the class or of one that lends; 0 if there are none. */
 size_t central_take(unsigned class_index, void **objects, size_t count);

@@ -234,8 +234,9 @@ void *alloc_aligned(size_t alignment, size_t size) {
         return no_memory();
     if (alignment <= 8 || (alignment <= NATURAL && size > 8))
         return rnAlloc(size);
-    (void)get_ready();
     unsigned class_index = aligned_class(alignment, size);
+    if (!class_index && get_ready())
+        class_index = aligned_class(alignment, size);
     if (class_index)
         return alloc_aligned_class(alignment, size, class_index);
     bool zeroed;
@@ -268,10 +269,7 @@ RN_EXPORT void *memalign(size_t alignment, size_t size) {
         errno = EINVAL;
         return NULL;
     }
-    size_t power = 1;
-    while (power < alignment)
-        power <<= 1;
-    return alloc_aligned(power, size);
+    return alloc_aligned(alignment <= 1 ? 1 : (size_t)2 << (63 - __builtin_clzl(alignment - 1)), size);
 }
 
 RN_EXPORT void *aligned_alloc(size_t alignment, size_t size) __attribute__((alias("memalign")));

@@ -82,7 +82,8 @@ void block_misuse(const char *function, const void *block) {
     if (((uintptr_t)block & 7) != 0 && backend_owns(block)) {
         line_text(&line, "misaligned pointer");
     } else if (class_index) {
-        line_text(&line, object_is_start(class_index, block) ? "double free (size class " : "interior pointer (size class ");
+        line_text(&line,
+                  object_is_start(class_index, block) ? "double free (size class " : "interior pointer (size class ");
         line_number(&line, size_classes[class_index].size);
         line_text(&line, " bytes)");
     } else if (backend_owns(block)) {

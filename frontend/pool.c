@@ -18,10 +18,10 @@ enum {
     BIN_BYTES = 32 << 10,     /* no more than this, or one object */
     BATCH_MOST = 256,         /* objects moved at once */
     FIRST_BYTES = 32 << 10,   /* a bin's first capacity is at most this many bytes */
-    FIRST_LINES = 4,          /* and of tiny objects as many as fill these cache lines: successive ones lie on several */
-    BUDGET_SHARE = 8,         /* a pool may hold this part of the heap, if that is more than the option says */
-    LOOKS_MOST = 16,          /* bins looked at for capacity in one attempt */
-    BORROW_FACTOR = 4,        /* and this many times its budget while others hold less than theirs */
+    FIRST_LINES = 4,   /* and of tiny objects as many as fill these cache lines: successive ones lie on several */
+    BUDGET_SHARE = 8,  /* a pool may hold this part of the heap, if that is more than the option says */
+    LOOKS_MOST = 16,   /* bins looked at for capacity in one attempt */
+    BORROW_FACTOR = 4, /* and this many times its budget while others hold less than theirs */
 };
 static const size_t BUDGET_MOST = (size_t)64 << 20;
 

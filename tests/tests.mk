@@ -20,12 +20,12 @@ black_libs := $(patsubst $(BLACK_DIR)/plugin/%.c,$(T)/plugin/lib%.so,$(wildcard 
 black_programs := $(patsubst $(BLACK_DIR)/%.c,$(T)/%,$(black_c)) $(patsubst $(BLACK_DIR)/%.cc,$(T)/%,$(wildcard $(BLACK_DIR)/cxx/*.cc))
 black_linked := $(patsubst $(BLACK_DIR)/native/%.c,$(T)/native/%-shared,$(black_native)) \
 	$(patsubst $(BLACK_DIR)/native/%.c,$(T)/native/%-static,$(black_native))
-black_shadow := $(T)/lib/shadow.o $(T)/lib/model.o
+black_shadow := $(T)/lib/shadow.o $(T)/lib/model.o $(T)/lib/disturb.o
 black_headers := $(wildcard $(BLACK_DIR)/lib/*.h $(BLACK_DIR)/misuse/*.h) include/rnalloc.h
 
 # The drivers, each of which names the programs it runs.
 TESTS ?= $(patsubst $(BLACK_DIR)/%,%,$(wildcard $(patsubst %,$(BLACK_DIR)/%/*.t,api cxx env fault fork house \
-	lineage misuse native rseq smoke stress trace)))
+	lineage misuse native rseq smoke soak stress trace)))
 black_tests = $(patsubst %,$(BLACK_DIR)/%.t,$(patsubst %.t,%,$(TESTS)))
 
 $(T)/lib/%.o: $(BLACK_DIR)/lib/%.c $(black_headers)

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "shadow.h"
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -66,6 +67,19 @@ static unsigned change(uintptr_t start, size_t size, int claim) {
 unsigned shadow_claim(const void *block, size_t size) { return change((uintptr_t)block, size, 1); }
 
 unsigned shadow_unclaim(const void *block, size_t size) { return change((uintptr_t)block, size, 0); }
+
+size_t shadow_reset(void) {
+    size_t units = 0;
+    for (size_t slot = 0; slot < (size_t)1 << TABLE_BITS; slot++) {
+        if (atomic_load_explicit(&table[slot].number, memory_order_relaxed) == 0)
+            continue;
+        for (unsigned word = 0; word < WORDS; word++)
+            units += (unsigned)__builtin_popcountll(atomic_load(&table[slot].claimed[word]));
+    }
+    if (madvise(table, sizeof(struct page) << TABLE_BITS, MADV_DONTNEED) != 0)
+        abort();
+    return units;
+}
 
 enum { DENSE = 2048, STRIDE = 4096, EDGE = 64 };
 

@@ -17,6 +17,9 @@ int shadow_init(void);
 unsigned shadow_claim(const void *block, size_t size);
 unsigned shadow_unclaim(const void *block, size_t size);
 
+/* At a moment when the program owns nothing: gives the number of units still claimed, and forgets every address. */
+size_t shadow_reset(void);
+
 /* Writes a pattern derived from id over the block; is the block still as written? Large blocks are sampled: their edges
  * and the edges of each page. */
 void shadow_fill(void *block, size_t size, uint64_t id);

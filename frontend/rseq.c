@@ -276,8 +276,9 @@ void thread_register(void) {
     errno = saved;
 }
 
+/* A thread that never allocated before it forked is yet to be counted: twice would look like two threads. */
 void thread_forget_others(void) {
-    atomic_store_explicit(&threads_seen, 1, memory_order_relaxed);
+    atomic_store_explicit(&threads_seen, rn_thread.area != &rn_new_area, memory_order_relaxed);
     atomic_store_explicit(&threads_live, rn_thread.is_counted, memory_order_relaxed);
     ids_back_count = 0;
     for (uint32_t id = 0; area_source == AREA_STANDIN && id < ids_used; id++) {

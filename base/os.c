@@ -44,9 +44,19 @@ size_t os_page_size(void) { return page_size; }
 
 size_t os_huge_size(void) { return page_size / sizeof(uint64_t) * page_size; }
 
+/* A sandbox may know no MAP_NORESERVE and say EINVAL (OpenSSH's does). What is mapped without access is not charged
+ * anyway, and what becomes writable then counts towards the commit limit. */
+static void *try_map(uintptr_t hint, size_t size, int protection, int flags) {
+    flags |= MAP_PRIVATE | MAP_ANONYMOUS;
+    void *start = mmap((void *)hint, size, protection, flags | MAP_NORESERVE, -1, 0);
+    if (start == MAP_FAILED && errno == EINVAL)
+        start = mmap((void *)hint, size, protection, flags, -1, 0);
+    return start;
+}
+
 static void *map(uintptr_t hint, size_t size, int protection, int flags) {
     int saved = errno;
-    void *start = mmap((void *)hint, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
+    void *start = try_map(hint, size, protection, flags);
     errno = saved;
     return start == MAP_FAILED ? NULL : start;
 }
@@ -83,13 +93,12 @@ int os_commit(void *start, size_t size) {
 }
 
 int os_release(void *start, size_t size, bool *still_committed) {
-    int saved = errno;
     if (os_strict_commit()) {
         *still_committed = false;
-        void *at = mmap(start, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-        return result_of(saved, at == MAP_FAILED);
+        return map((uintptr_t)start, size, PROT_NONE, MAP_FIXED) ? 0 : -ENOMEM;
     }
     *still_committed = true;
+    int saved = errno;
     return result_of(saved, madvise(start, size, MADV_DONTNEED) != 0);
 }
 
@@ -120,16 +129,24 @@ static bool is_mapped(char *start, size_t size) {
     return true;
 }
 
-/* mremap(2) unmaps the destination before it can fail for lack of memory. The hole is filled again; another mapping can
- * hardly have come to lie in it, since the kernel looks from the top of the address space, and is not replaced. */
+/* Whether the destination of a move that failed is all mapped, or is now. mremap(2) unmaps it before it can fail for
+ * lack of memory. Advice that changes nothing tells, by ENOMEM (madvise(2)). The hole is filled again; another mapping
+ * can hardly have come to lie in it, since the kernel looks from the top of the address space, and is not replaced.
+ * mincore(2), which a sandbox may kill for, is asked only if the two contradict each other. Changes errno. */
+static bool is_whole_again(void *start, size_t size) {
+    if (madvise(start, size, MADV_NORMAL) == 0)
+        return true;
+    if (try_map((uintptr_t)start, size, PROT_READ | PROT_WRITE, MAP_FIXED_NOREPLACE) == start)
+        return true;
+    return errno == EEXIST && is_mapped(start, size);
+}
+
 int os_move(void *from, void *to, size_t size) {
     int saved = errno;
     void *at = mremap(from, size, size, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to);
     int error = 0;
-    if (at == MAP_FAILED) {
-        bool whole = is_mapped(to, size) || map((uintptr_t)to, size, PROT_READ | PROT_WRITE, MAP_FIXED_NOREPLACE) == to;
-        error = whole ? -EAGAIN : -ENOMEM;
-    }
+    if (at == MAP_FAILED)
+        error = is_whole_again(to, size) ? -EAGAIN : -ENOMEM;
     errno = saved;
     return error;
 }
@@ -183,16 +200,19 @@ uint64_t os_now_ms(void) {
 size_t os_address_limit(void) { return address_limit; }
 
 /* Under overcommit 2 the kernel ignores MAP_NORESERVE, so it refuses a writable mapping of more memory than any machine
- * has; the other modes give it. This needs no file, which a sandbox may forbid by now. proc(5), vm.overcommit_memory.
- * Under RLIMIT_AS the attempt would prove nothing: os_init read the file. */
+ * has; the other modes give it, and a sandbox may refuse it in other words. This needs no file, which a sandbox may
+ * forbid by now. proc(5), vm.overcommit_memory. Under RLIMIT_AS the attempt would prove nothing: os_init read the file.
+ */
 bool os_strict_commit(void) {
     int known = atomic_load_explicit(&strict_commit, memory_order_relaxed);
     if (known == STRICT_UNKNOWN) {
         size_t size = (size_t)1 << (RN_ADDRESS_BITS - 2);
-        void *probe = map(0, size, PROT_READ | PROT_WRITE, 0);
-        known = probe ? STRICT_NO : STRICT_YES;
-        if (probe)
+        int saved = errno;
+        void *probe = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        known = probe == MAP_FAILED && errno == ENOMEM ? STRICT_YES : STRICT_NO;
+        if (probe != MAP_FAILED)
             os_unreserve(probe, size);
+        errno = saved;
         atomic_store_explicit(&strict_commit, known, memory_order_relaxed);
     }
     return known == STRICT_YES;

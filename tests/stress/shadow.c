@@ -1,10 +1,11 @@
-/* shadow.c: the shadow-model stress, in its variants: calm, large, signals, interval, migration, trim,
- * trim-signals, crowd, storm. usage: shadow VARIANT [SEED] */
+/* shadow.c: the shadow-model stress, in its variants: calm, large, signals, interval, migration, confined, trim,
+ * trim-signals, crowd, throng, storm. usage: shadow VARIANT [SEED] */
 #define _GNU_SOURCE
 #include "../lib/shadow.h"
 #include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include "../lib/disturb.h"
 #include "../lib/model.h"
 #include "../lib/tap.h"
@@ -21,6 +22,22 @@ static void trim(unsigned thread, unsigned operation) {
 static void yield(unsigned thread, unsigned operation) {
     if ((operation + thread) % 16 == 0)
         sched_yield();
+}
+
+/* The CPUs that the process may use shrink to one, another each time, and come back. */
+static atomic_uint confined;
+
+static void confine(unsigned thread, unsigned operation) {
+    if (thread != 0 || operation % 4000 != 0)
+        return;
+    unsigned round = operation / 4000, bound = disturb_confine(round % 2 ? -1 : (int)(round / 2));
+    atomic_fetch_add(&confined, bound > 1);
+}
+
+static size_t in_use(void) {
+    malloc_trim(0);
+    struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
 }
 
 int main(int argc, char **argv) {
@@ -44,6 +61,11 @@ int main(int argc, char **argv) {
     } else if (strcmp(variant, "migration") == 0) {
         plan.each_operation = disturb_migrate;
         plan.operations = 500000;
+    } else if (strcmp(variant, "confined") == 0) {
+        plan.each_thread = disturb_timer_start;
+        plan.end_thread = disturb_timer_end;
+        plan.each_operation = confine;
+        plan.operations = 120000;
     } else if (strcmp(variant, "trim") == 0) {
         plan.each_operation = trim;
         plan.operations = 200000;
@@ -57,6 +79,11 @@ int main(int argc, char **argv) {
         plan.operations = 40000;
         plan.slots = 50;
         plan.each_operation = yield;
+    } else if (strcmp(variant, "throng") == 0) {
+        plan.threads = 500;
+        plan.operations = 10000;
+        plan.slots = 50;
+        plan.each_operation = disturb_migrate;
     } else if (strcmp(variant, "storm") == 0) {
         plan.threads = 48;
         plan.operations = 120000;
@@ -66,12 +93,21 @@ int main(int argc, char **argv) {
     } else if (strcmp(variant, "calm") != 0) {
         return 2;
     }
+    size_t before = in_use();
     struct model_result result = model_run(&plan);
+    disturb_confine(-1);
     tap_diag("seed %llu, %lu operations, %lu signals, %lu handlers allocated", (unsigned long long)plan.seed,
              result.done, atomic_load(&disturb_signals), atomic_load(&disturb_nested));
     MODEL_OK(result, variant);
     OK(atomic_load(&disturb_faults) == 0, "%s: blocks of signal handlers are sound", variant);
     if (plan.each_thread)
         OK(atomic_load(&disturb_signals) > 100 && atomic_load(&disturb_nested) > 10, "%s: signals did strike", variant);
+    if (plan.each_operation == confine)
+        OK(atomic_load(&confined) > 10, "%s: the CPUs of all threads changed %u times", variant,
+           atomic_load(&confined));
+    /* What the C library keeps for the stacks of ended threads remains. */
+    size_t after = in_use();
+    OK(after <= before + (64 << 10), "%s: no object is lost (%zu KiB in use before, %zu after)", variant, before >> 10,
+       after >> 10);
     return tap_done();
 }

@@ -7,9 +7,9 @@ use RnTest;
 use Test::More;
 
 my $seed = $ENV{RNALLOC_TEST_SEED} // 1;
-my @runs = (map { [$_, ''] } qw(calm large signals interval migration trim trim-signals crowd storm));
-push @runs, map { [$_, 'rseq=0'] } qw(calm signals migration trim crowd) if subject() eq 'rnalloc';
-push @runs, map { [$_, 'cid=0'] } qw(signals migration trim crowd) if subject() eq 'rnalloc';
+my @runs = (map { [$_, ''] } qw(calm large signals interval migration confined trim trim-signals crowd throng storm));
+push @runs, map { [$_, 'rseq=0'] } qw(calm signals migration confined trim crowd throng) if subject() eq 'rnalloc';
+push @runs, map { [$_, 'cid=0'] } qw(signals migration confined trim crowd) if subject() eq 'rnalloc';
 for (@runs) {
     my ($variant, $options) = @$_;
     my $run = run_program({env => {RNALLOC_OPTIONS => $options}}, bin_dir() . '/stress/shadow', $variant, $seed);

@@ -55,7 +55,7 @@ bench: $(LIBS) $(BUILD)/rnbench rnbench/rnbench
 -include rnbench/lineage/lineage.mk
 -include tests/tests.mk
 -include tests/unit/unit.mk
--include tests/soak/soak.mk
+-include tests/checked.mk
 -include scripts/install.mk
 -include $(OBJECTS:.o=.d)
 

@@ -25,7 +25,7 @@ black_headers := $(wildcard $(BLACK_DIR)/lib/*.h $(BLACK_DIR)/misuse/*.h) includ
 
 # The drivers, each of which names the programs it runs.
 TESTS ?= $(patsubst $(BLACK_DIR)/%,%,$(wildcard $(patsubst %,$(BLACK_DIR)/%/*.t,api cxx env fault fork house \
-	lineage misuse native rseq smoke soak stress trace)))
+	lineage misuse native points rseq smoke soak stress trace)))
 black_tests = $(patsubst %,$(BLACK_DIR)/%.t,$(patsubst %.t,%,$(TESTS)))
 
 $(T)/lib/%.o: $(BLACK_DIR)/lib/%.c $(black_headers)

@@ -14,6 +14,7 @@ for my $options (subject() eq 'rnalloc' ? ('', 'rseq=0', 'helper_min_mib=1') : (
     child_tap("storm$label", run_program($how, bin_dir() . '/fork/storm', $ENV{RNALLOC_TEST_SEED} // 1));
     child_tap("ways$label", run_program($how, bin_dir() . '/fork/ways'));
     child_tap("bulk$label", run_program($how, bin_dir() . '/fork/bulk'));
+    child_tap("$_ generations$label", run_program($how, bin_dir() . '/fork/generations', $_)) for qw(quiet busy helper);
     child_tap("own handlers$label", run_program($how, bin_dir() . '/fork/handlers'));
     for my $who (qw(main worker)) {
         my $run = run_program($how, bin_dir() . '/fork/last', $who);

@@ -255,6 +255,17 @@ static void standin_register(void) {
     (void)pthread_setspecific(exit_key, &rn_thread);
 }
 
+/* A thread made by clone with storage of its own has an area that nobody registered, and its zeros read like CPU 0. So
+ * zeros are not believed: where the kernel has the area it refuses to take it again, with EINVAL if it is longer. */
+static bool is_registered(struct area *area) {
+    if (area->cpu_id != 0 || area->cpu_id_start != 0 || area->mm_cid != 0)
+        return true;
+    if (syscall(SYS_rseq, area, AREA_SIZE, 0, SIGNATURE) != 0)
+        return errno == EBUSY || errno == EINVAL;
+    (void)syscall(SYS_rseq, area, AREA_SIZE, RSEQ_UNREGISTER, SIGNATURE);
+    return false;
+}
+
 void thread_register(void) {
     int saved = errno;
     atomic_fetch_add_explicit(&threads_seen, 1, memory_order_relaxed);
@@ -266,7 +277,7 @@ void thread_register(void) {
 #ifdef RN_LIBRSEQ
         (void)rseq_register_current_thread();
 #endif
-        if (has_libc_area())
+        if (has_libc_area() && is_registered(libc_area()))
             rn_thread.area = libc_area();
     } else if (rn_thread.registered || own_register() == 0) {
         rn_thread.area = &own_area;

@@ -23,6 +23,7 @@ enum lock_rank {
     RANK_TRANSFER, /* one class's transfer cache */
     RANK_CENTRAL,  /* one class's spans */
     RANK_SPARE,    /* empty spans that wait */
+    RANK_HARDENED, /* one class's spans and waiting blocks, in hardened mode */
     RANK_RELEASE,  /* one releaser of pages at a time */
     RANK_BACKEND,  /* page runs, and writing of the pagemap */
     RANK_META,     /* memory for the structures themselves */

@@ -9,6 +9,7 @@ const struct option_row option_table[OPT_COUNT] = {
     [OPT_ARM64_RSEQ] = {"arm64_rseq", 0, 1, 0, "use rseq on arm64 kernels 6.19 and later that may miss aborts"},
     [OPT_CID] = {"cid", 0, 1, 1, "index pools by the kernel's mm_cid where it is given, not by cpu_id"},
     [OPT_DEEPBIND] = {"deepbind", 0, 1, 0, "leave RTLD_DEEPBIND in calls of dlopen"},
+    [OPT_HARDENED] = {"hardened", 0, 1, 0, "check every block: slower, larger, and stops at the first mistake it sees"},
     [OPT_HELPER] = {"helper", 0, 1, 1, "in processes with threads, a thread that gives idle memory back"},
     [OPT_HELPER_MIN_MIB] = {"helper_min_mib", 0, 1 << 20, 1, "free memory in MiB from which the helper works"},
     [OPT_HUGEPAGES] = {"hugepages", 0, 1, 1, "ask for transparent huge pages once the heap is big"},

@@ -10,6 +10,7 @@ enum option {
     OPT_ARM64_RSEQ,
     OPT_CID,
     OPT_DEEPBIND,
+    OPT_HARDENED,
     OPT_HELPER,
     OPT_HELPER_MIN_MIB,
     OPT_HUGEPAGES,

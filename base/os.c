@@ -11,6 +11,7 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -90,6 +91,11 @@ void *os_reserve_zeros(size_t size) { return map(0, size, PROT_READ, 0); }
 int os_commit(void *start, size_t size) {
     int saved = errno;
     return result_of(saved, mprotect(start, size, PROT_READ | PROT_WRITE) != 0);
+}
+
+int os_protect(void *start, size_t size) {
+    int saved = errno;
+    return result_of(saved, mprotect(start, size, PROT_NONE) != 0);
 }
 
 int os_release(void *start, size_t size, bool *still_committed) {
@@ -224,6 +230,20 @@ uint64_t os_random(void) {
     if (bytes)
         memcpy(&value, bytes, sizeof value);
     return value * 0x9e3779b97f4a7c15u; /* the same bytes seed the stack protector: do not show them */
+}
+
+/* Early at boot, or in a sandbox, there is only what the kernel gave at exec. Each call then differs by the count. */
+void os_entropy(void *bytes, size_t size) {
+    static _Atomic uint64_t count;
+    int saved = errno;
+    ssize_t got = getrandom(bytes, size, GRND_NONBLOCK);
+    errno = saved;
+    for (size_t at = got > 0 ? (size_t)got : 0; at < size; at++) {
+        uint64_t mixed = (os_random() + atomic_fetch_add_explicit(&count, 1, memory_order_relaxed)) *
+                         0xd1342543de82ef95u;
+        mixed = (mixed ^ mixed >> 31) * 0x9e3779b97f4a7c15u;
+        ((unsigned char *)bytes)[at] = (unsigned char)(mixed >> 56);
+    }
 }
 
 bool os_is_secure(void) { return getauxval(AT_SECURE) != 0; }

@@ -33,6 +33,10 @@ void os_unreserve(void *start, size_t size);
  * reached. */
 int os_commit(void *start, size_t size);
 
+/* Takes all access away from committed memory; os_commit gives it back, contents as they were. -ENOMEM at the map
+ * count, -EINVAL on parts of explicit huge pages: then nothing changed. */
+int os_protect(void *start, size_t size);
+
 /* Drops the contents and, where the system counts commitments (overcommit 2), their charge; the memory reads as zeros
  * after the next os_commit. `still_committed`: whether the range stays committed (MADV_DONTNEED) or must be committed
  * again. */
@@ -73,6 +77,10 @@ bool os_strict_commit(void);
 
 /* 8 random bytes that the kernel gave at exec. */
 uint64_t os_random(void);
+
+/* Fills [bytes, bytes + size) with secret random bytes of the kernel's; where it has none to give yet, with what can be
+ * derived from those of os_random. At most 256 bytes. */
+void os_entropy(void *bytes, size_t size);
 
 /* True for set-user-ID and the like: the environment is not to be trusted (AT_SECURE). */
 bool os_is_secure(void);

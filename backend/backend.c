@@ -421,6 +421,13 @@ void backend_free(uintptr_t start, size_t pages) {
     lock_drop(&backend_lock);
 }
 
+void backend_free_released(uintptr_t start, size_t pages) {
+    lock_take(&backend_lock);
+    undirty(start, pages, true);
+    lock_drop(&backend_lock);
+    backend_free(start, pages);
+}
+
 /* Whether `pages` pages from `start`, which follow a run in use, are free; takes the whole hugepages among them. Holds
  * the lock. */
 static bool run_take_after(uintptr_t start, size_t pages) {

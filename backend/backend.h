@@ -36,6 +36,9 @@ uintptr_t backend_alloc_growing(size_t pages, size_t filled, bool *clean);
 /* Gives back any part of runs: whole pages that backend_alloc gave. The caller cleared their pagemap entries. */
 void backend_free(uintptr_t start, size_t pages);
 
+/* backend_free of pages that the caller released (os_release), or that nobody touched: they read as zeros. */
+void backend_free_released(uintptr_t start, size_t pages);
+
 /* Lengthens the run at `start` in place from `pages` to `wanted`; the new part's bytes are undefined. 0 or -ENOMEM. */
 int backend_extend(uintptr_t start, size_t pages, size_t wanted);
 

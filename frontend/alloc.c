@@ -6,9 +6,10 @@
  *     --bin empty, pool closed, no area, class 0--> rn_alloc_slow
  *         --first use--> library_init                    --thread not seen yet--> thread_register, then again
  *         --class 0, size above 256 KiB--> large_alloc   --else--> pool_refill --> middle_take --> backend
+ *         --hardened mode, in which every class is 0--> hardened_alloc
  *   free (pool_ARCH.S)
  *     --bin full, pool closed, no area, class 0, top of the bin--> rn_free_slow
- *         --NULL--> nothing   --class 0--> large_free, or the end of the process
+ *         --NULL--> nothing   --class 0--> large_free, or hardened_free, or the end of the process
  *         --else--> pool_overflow --> middle_put
  */
 #include <errno.h>
@@ -17,6 +18,7 @@
 #include "backend/backend.h"
 #include "base/fatal.h"
 #include "frontend/alloc.h"
+#include "frontend/hardened.h"
 #include "frontend/pool.h"
 #include "pagemap/pagemap.h"
 
@@ -33,12 +35,16 @@ static void *no_memory(void) {
     return NULL;
 }
 
+static void *classless_alloc(size_t size, size_t alignment, bool *zeroed) {
+    return RN_UNLIKELY(rn_hardened) ? hardened_alloc(size, alignment, zeroed) : large_alloc(size, alignment, zeroed);
+}
+
 static void *large_or_null(size_t size, size_t alignment, bool *zeroed) {
     if (size > PTRDIFF_MAX)
         return no_memory();
-    void *block = large_alloc(size, alignment, zeroed);
+    void *block = classless_alloc(size, alignment, zeroed);
     if (RN_UNLIKELY(!block) && trim_retreat(size))
-        block = large_alloc(size, alignment, zeroed);
+        block = classless_alloc(size, alignment, zeroed);
     trim_step();
     return block ? block : no_memory();
 }
@@ -100,9 +106,12 @@ void rn_free_slow(void *block, unsigned class_index) {
         return;
     if (class_index == 0) {
         int saved = errno;
-        if (!large_free(block))
+        if (RN_UNLIKELY(rn_hardened))
+            hardened_free(block);
+        else if (!large_free(block))
             block_misuse("free", block);
-        trim_step();
+        else
+            trim_step();
         errno = saved;
         return;
     }
@@ -116,6 +125,8 @@ void rn_free_slow(void *block, unsigned class_index) {
 /* ---- Sizes ---- */
 
 static size_t usable(const char *function, const void *block) {
+    if (RN_UNLIKELY(rn_hardened))
+        return hardened_size(function, block);
     unsigned class_index = pagemap_tag(block);
     if (class_index) {
         if (!object_is_start(class_index, block))
@@ -137,6 +148,8 @@ RN_EXPORT size_t rnGoodSize(size_t size) {
     unsigned class_index = class_of(size);
     if (class_index)
         return size_classes[class_index].size;
+    if (rn_hardened)
+        return size > PTRDIFF_MAX ? 0 : size;
     return size > PTRDIFF_MAX ? 0 : round_up(size, RN_PAGE);
 }
 
@@ -186,6 +199,10 @@ RN_EXPORT void *rnRealloc(void *block, size_t size) {
     if (size > PTRDIFF_MAX)
         return no_memory();
     size_t have = usable("realloc", block);
+    if (RN_UNLIKELY(rn_hardened)) {
+        void *resized = hardened_resize(block, size);
+        return resized ? resized : realloc_copy(block, size, have);
+    }
     if (have > RN_MAX_SMALL && size > RN_MAX_SMALL) {
         void *resized = large_resize(block, size);
         if (resized)
@@ -286,17 +303,23 @@ RN_EXPORT void *pvalloc(size_t size) {
 
 /* ---- Sized and batched forms ---- */
 
-RN_EXPORT void rnFreeSized(void *block, size_t size) {
-    (void)size;
-    rnFree(block);
+/* The sizes and alignments are hints, but for hardened mode. */
+static void free_told(void *block, size_t alignment, size_t size) {
+    if (!rn_hardened || !block) {
+        rnFree(block);
+        return;
+    }
+    int saved = errno;
+    hardened_free_sized(block, alignment, size);
+    errno = saved;
 }
+
+RN_EXPORT void rnFreeSized(void *block, size_t size) { free_told(block, 0, size); }
 
 RN_EXPORT void free_sized(void *block, size_t size) __attribute__((alias("rnFreeSized")));
 
 RN_EXPORT void free_aligned_sized(void *block, size_t alignment, size_t size) {
-    (void)alignment;
-    (void)size;
-    rnFree(block);
+    free_told(block, alignment ? alignment : 1, size);
 }
 
 RN_EXPORT struct rn_sized_block rnAllocSized(size_t size) {

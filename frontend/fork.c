@@ -11,6 +11,7 @@
 
 #include "backend/backend.h"
 #include "base/meta.h"
+#include "frontend/hardened.h"
 #include "frontend/pool.h"
 
 static void prepare(void) {
@@ -18,6 +19,7 @@ static void prepare(void) {
     pools_lock_all();
     locked_lock_all();
     middle_lock_all();
+    hardened_lock_all();
     lock_take(&backend_release_lock);
     lock_take(&backend_lock);
     lock_take(&meta_lock);
@@ -29,6 +31,7 @@ static void parent(void) {
     lock_drop(&meta_lock);
     lock_drop(&backend_lock);
     lock_drop(&backend_release_lock);
+    hardened_unlock_all();
     middle_unlock_all();
     locked_unlock_all();
     pools_unlock_all();
@@ -41,6 +44,7 @@ static void child(void) {
     lock_reset(&meta_lock);
     lock_reset(&backend_lock);
     lock_reset(&backend_release_lock);
+    hardened_reset_locks();
     middle_reset_locks();
     locked_reset_locks();
     pools_reset_locks();

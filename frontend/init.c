@@ -4,10 +4,12 @@
 #include <unistd.h>
 
 #include "backend/backend.h"
+#include "base/fatal.h"
 #include "base/options.h"
 #include "base/os.h"
 #include "frontend/fork.h"
 #include "frontend/frontend.h"
+#include "frontend/hardened.h"
 #include "frontend/pool.h"
 
 static struct lock init_lock = LOCK_INIT(RANK_INIT);
@@ -25,7 +27,6 @@ static void class_table_fill(void) {
         class_index += size > size_classes[class_index].size;
         class_table[class_index_of(size)] = (uint8_t)class_index;
     }
-    rn_fast.class_table = class_table;
 }
 
 static void print_at_exit(void) { stats_print(); }
@@ -66,11 +67,15 @@ static void init_once(void) {
             os_init();
             settings_read();
             mode_init();
+            class_table_fill();
+            if (option_get(OPT_HARDENED))
+                hardened_init(class_table);
             mode_known = true;
         }
         first = pools_init();
         if (first) {
-            class_table_fill();
+            if (!rn_hardened)
+                rn_fast.class_table = class_table;
             /* release: pairs with the acquire in library_is_ready */
             atomic_store_explicit(&ready, true, memory_order_release);
         }
@@ -90,6 +95,14 @@ void library_init(void) {
     init_once();
 }
 
+/* Blocks were given out before the options could be read, and not as hardened mode knows them. */
+static void warn_of_late_options(void) {
+    struct line line = {.used = 0};
+    line_text(&line, "option \"hardened=1\": read too late, after the first allocation; not in force");
+    if (option_get(OPT_HARDENED) && !rn_hardened)
+        line_warn(&line);
+}
+
 /* A program that never allocates before its first fork still has the handlers registered by then; and one that never
  * allocates at all pays for little else. */
 __attribute__((constructor)) static void library_loaded(void) {
@@ -97,6 +110,7 @@ __attribute__((constructor)) static void library_loaded(void) {
     if (getenv("RNALLOC_OPTIONS")) {
         library_init();
         settings_read();
+        warn_of_late_options();
         stats_at_exit();
     }
 }

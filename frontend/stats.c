@@ -11,9 +11,21 @@
 #include "base/meta.h"
 #include "frontend/alloc.h"
 #include "frontend/frontend.h"
+#include "frontend/hardened.h"
 #include "frontend/pool.h"
 
 static size_t minus(size_t a, size_t b) { return a > b ? a - b : 0; }
+
+/* In hardened mode the runs are its own: what is inaccessible is in nobody's use, and not resident. */
+static void hardened_share(struct rn_stats *stats, struct backend_stats *pages) {
+    struct hardened_stats share;
+    hardened_stats(&share);
+    pages->in_use = minus(pages->in_use, share.guards + share.waiting);
+    stats->in_use = share.small_live + share.large_live;
+    stats->span_free = share.small_free;
+    stats->large_in_use = share.large_live;
+    stats->large_blocks = share.large_blocks;
+}
 
 RN_EXPORT void rnStats(struct rn_stats *stats) {
     struct backend_stats pages;
@@ -22,30 +34,38 @@ RN_EXPORT void rnStats(struct rn_stats *stats) {
     backend_stats(&pages);
     middle_stats(&objects);
     memset(stats, 0, sizeof *stats);
+    stats->span_free = objects.span_free;
+    stats->large_in_use = objects.large_in_use;
+    stats->large_blocks = objects.large_blocks;
     stats->reserved = pages.reserved;
     stats->committed = pages.committed;
-    stats->resident = pages.in_use + pages.free_resident;
     stats->pool_free = pools_free_bytes() + locked_free_bytes();
     stats->transfer_free = objects.transfer_free;
-    stats->span_free = objects.span_free;
     stats->in_use = minus(pages.in_use, stats->pool_free + stats->transfer_free + stats->span_free);
+    if (rn_hardened)
+        hardened_share(stats, &pages);
+    stats->resident = pages.in_use + pages.free_resident;
     stats->page_free = pages.free_resident;
     stats->page_released = minus(pages.reserved, pages.in_use + pages.free_resident);
     stats->metadata = meta_bytes();
-    stats->large_in_use = objects.large_in_use;
-    stats->large_blocks = objects.large_blocks;
     stats->pools = pools_count();
     stats->released_total = pages.released_total;
     stats->mappings = pages.mappings;
 }
 
 static const char *mode_name(void) {
+    if (rn_hardened)
+        return "hardened";
     return rn_mode.kind == RN_MODE_RSEQ_CID ? "rseq-cid" : rn_mode.kind == RN_MODE_RSEQ_CPU ? "rseq-cpu" : "thread";
 }
 
+static const char *mode_reason(void) { return rn_hardened ? "option hardened=1" : rn_mode.reason; }
+
 RN_EXPORT struct rn_mode rnMode(void) {
     library_init();
-    struct rn_mode mode = {(enum rn_mode_kind)rn_mode.kind, mode_name(), rn_mode.reason, rn_mode.ids};
+    if (rn_hardened)
+        return (struct rn_mode){RN_MODE_HARDENED, mode_name(), mode_reason(), 0};
+    struct rn_mode mode = {(enum rn_mode_kind)rn_mode.kind, mode_name(), mode_reason(), rn_mode.ids};
     return mode;
 }
 
@@ -99,7 +119,7 @@ void stats_print(void) {
     line_text(&line, "mode ");
     line_text(&line, mode_name());
     line_text(&line, ": ");
-    line_text(&line, rn_mode.reason);
+    line_text(&line, mode_reason());
     line_warn(&line);
     print_row("bytes in use", stats.in_use);
     print_row("  of them in large blocks", stats.large_in_use);
@@ -151,5 +171,6 @@ RN_EXPORT int mallopt(int parameter, int value) {
 
 void heap_check(void) {
     middle_check();
+    hardened_check();
     backend_check();
 }

@@ -1,6 +1,7 @@
 /* trim.c: giving memory back, asked for or not. */
 #include "backend/backend.h"
 #include "frontend/alloc.h"
+#include "frontend/hardened.h"
 #include "frontend/pool.h"
 
 /* All caches are emptied first: a few thousand objects in them can pin 64 MiB of spans. */
@@ -8,6 +9,7 @@ size_t trim(size_t keep) {
     (void)pools_drain(true);
     (void)locked_drain();
     (void)middle_flush();
+    hardened_trim();
     return backend_release(keep, true);
 }
 
@@ -17,7 +19,7 @@ bool trim_retreat(size_t size) {
     struct rn_stats stats;
     rnStats(&stats);
     size_t cached = stats.pool_free + stats.transfer_free + stats.span_free + stats.page_free;
-    if (cached < RETREAT_MIN || size > stats.reserved)
+    if ((cached < RETREAT_MIN && !rn_hardened) || size > stats.reserved)
         return false;
     (void)trim(0);
     (void)backend_retreat(0);

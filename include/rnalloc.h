@@ -46,7 +46,8 @@ void *rnRealloc(void *block, size_t size) __attribute__((alloc_size(2), warn_unu
  * memory is short. posix_memalign(3). */
 void *rnAllocAligned(size_t alignment, size_t size) __attribute__((malloc, alloc_size(2), warn_unused_result));
 
-/* rnFree for a caller that knows the size it asked for. The size is a hint: the pagemap decides. ISO C23 free_sized. */
+/* rnFree for a caller that knows the size it asked for. The size is a hint: the pagemap decides; under the option
+ * hardened=1 a wrong one ends the process. ISO C23 free_sized. */
 void rnFreeSized(void *block, size_t size);
 
 /* The bytes the program may use in a block: at least what it asked for. 0 for NULL. malloc_usable_size(3). */
@@ -104,11 +105,12 @@ enum rn_mode_kind {
     RN_MODE_RSEQ_CID = 1, /* per-CPU pools by mm_cid, restartable sequences */
     RN_MODE_RSEQ_CPU = 2, /* per-CPU pools by cpu_id, restartable sequences */
     RN_MODE_THREAD = 3,   /* no rseq: pools per thread, above a cap shared and locked */
+    RN_MODE_HARDENED = 4, /* option hardened=1: no pools, every block checked */
 };
 
 struct rn_mode {
     enum rn_mode_kind kind;
-    const char *name;   /* "rseq-cid", "rseq-cpu" or "thread" */
+    const char *name;   /* "rseq-cid", "rseq-cpu", "thread" or "hardened" */
     const char *reason; /* why this mode, a phrase for a human; static storage */
     unsigned pools;     /* the number of pools that may exist */
 };

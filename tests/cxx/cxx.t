@@ -8,8 +8,11 @@ use POSIX qw(SIGABRT);
 use Test::More;
 
 my $plugin = bin_dir() . '/plugin/libcxx.so';
-child_tap('operators', run_program({}, bin_dir() . '/cxx/operators'));
-child_tap('late', run_program({}, bin_dir() . '/cxx/late', $plugin));
+for my $options (subject() eq 'rnalloc' ? ('', 'hardened=1') : ('')) {
+    my $how = {env => {RNALLOC_OPTIONS => $options}};
+    child_tap("operators ($options)", run_program($how, bin_dir() . '/cxx/operators'));
+    child_tap("late ($options)", run_program($how, bin_dir() . '/cxx/late', $plugin));
+}
 
 SKIP: {
     skip 'glibc has no operators', 1 if subject() ne 'rnalloc';

@@ -26,7 +26,7 @@ sub says {
     like($said[$_] // '', $lines[$_], "\"$shown\": line " . ($_ + 1)) for 0 .. $#lines;
 }
 
-my %range = (hugepages => '0..1', helper => '0..1', release => '0..1', rseq => '0..1', cid => '0..1', deepbind => '0..1', arm64_rseq => '0..1');
+my %range = (hugepages => '0..1', helper => '0..1', release => '0..1', rseq => '0..1', cid => '0..1', deepbind => '0..1', arm64_rseq => '0..1', hardened => '0..1');
 sub unknown { my ($name) = @_; return qr/\Arnalloc: option "\Q$name\E": unknown; ignored\z/ }
 sub outside { my ($text, $range) = @_; return qr/\Arnalloc: option "\Q$text\E": not in \Q$range\E; default \d+ kept\z/ }
 
@@ -59,7 +59,7 @@ is($run->{exit}, 0, 'bytes that are no text do not end the program');
 $run = with_options('help');
 is($run->{out}, "the program goes on\n", 'help: the program goes on');
 is($run->{exit}, 0, 'help: its status is its own');
-for my $name (qw(hugepages hugetlb pool_kib helper helper_min_mib release rseq cid deepbind stats arm64_rseq)) {
+for my $name (qw(hugepages hugetlb pool_kib helper helper_min_mib release rseq cid deepbind hardened stats arm64_rseq)) {
     like($run->{err}, qr/\b$name\b/, "help: names $name");
 }
 $run = with_options('help,nosuch=1');

@@ -8,12 +8,13 @@ use Test::More;
 
 my $preload = preloaded();
 my $helper = bin_dir() . '/plugin/libatfork.so';
-for my $options (subject() eq 'rnalloc' ? ('', 'rseq=0', 'helper_min_mib=1') : ('')) {
+for my $options (subject() eq 'rnalloc' ? ('', 'rseq=0', 'helper_min_mib=1', 'hardened=1') : ('')) {
     my $how = {env => {RNALLOC_OPTIONS => $options}};
     my $label = $options ? " ($options)" : '';
     child_tap("storm$label", run_program($how, bin_dir() . '/fork/storm', $ENV{RNALLOC_TEST_SEED} // 1));
     child_tap("ways$label", run_program($how, bin_dir() . '/fork/ways'));
-    child_tap("bulk$label", run_program($how, bin_dir() . '/fork/bulk'));
+    # What bulk is about is pools, of which hardened mode has none.
+    child_tap("bulk$label", run_program($how, bin_dir() . '/fork/bulk')) if $options ne 'hardened=1';
     child_tap("$_ generations$label", run_program($how, bin_dir() . '/fork/generations', $_)) for qw(quiet busy helper);
     child_tap("own handlers$label", run_program($how, bin_dir() . '/fork/handlers'));
     for my $who (qw(main worker)) {

@@ -11,16 +11,21 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Hides a pointer from the compiler, which would warn about every misdeed, and announces it to the driver. */
+/* Hides a pointer from the compiler, which would warn about every misdeed. */
+static inline void *hidden(const void *p) {
+    void *copy;
+    memcpy(&copy, &p, sizeof copy);
+    __asm__ volatile("" : "+r"(copy) : : "memory");
+    return copy;
+}
+
+/* Hides a pointer, and announces it to the driver. */
 static inline void *announced(const void *p) {
     char line[40];
     int length = snprintf(line, sizeof line, "%p\n", p);
     if (write(STDOUT_FILENO, line, (size_t)length) != length)
         _exit(9);
-    void *hidden;
-    memcpy(&hidden, &p, sizeof hidden);
-    __asm__ volatile("" : "+r"(hidden) : : "memory");
-    return hidden;
+    return hidden(p);
 }
 
 #endif

@@ -1,10 +1,11 @@
-# misuse.t: every misdeed ends the process by SIGABRT, with exactly one line on stderr that names it and the address.
+# misuse.t: what comes of every misdeed, in the default mode and in hardened mode: SIGABRT with exactly one line on stderr
+# that names it and the address; or nothing at all, the heap being none the worse; or SIGSEGV at a guard page.
 use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::Bin/../lib";
 use RnTest;
-use POSIX qw(SIGABRT);
+use POSIX qw(SIGABRT SIGSEGV);
 use Test::More;
 
 plan skip_all => 'messages are rnAlloc\'s own' if subject() ne 'rnalloc';
@@ -48,6 +49,47 @@ my %expected = (
     usable_foreign => ['malloc_usable_size', $foreign],
     usable_freed_large => ['malloc_usable_size', $dead],
     sized_foreign => ['free|free_sized', $foreign],
+    overflow_byte => 'goes on',
+    overflow_terminator => 'goes on',
+    overflow_realloc => 'goes on',
+    overflow_neighbours => 'goes on',
+    overflow_large_slack => 'goes on',
+    overflow_large_page => 'goes on',
+    write_after_free => 'goes on',
+    write_after_free_large => 'goes on',
+    sized_wrong => 'goes on',
+    sized_wrong_delete => 'goes on',
+    sized_wrong_alignment => 'goes on',
+    size_absurd => 'goes on',
+    usable_freed => 'goes on',
+);
+
+# In hardened mode, where that is another thing.
+my $twice_large = qr/double free \(large block of \d+ bytes\)/;
+sub overflow { return ['overflow: bytes after the block were written', @_] }
+my $overflow_large = qr/overflow: bytes after the block were written \(large block of \d+ bytes\)/;
+my %hardened = (
+    double_free_batch => ['free', twice(80, 80)],
+    double_free_large => ['free', $twice_large],
+    double_free_huge => ['free', $twice_large],
+    free_interior_large => ['free', qr/$dead|interior pointer \(large block of \d+ bytes\)/],
+    free_misaligned_large => ['free', qr/$misaligned(?: \(large block of \d+ bytes\))?/],
+    free_misaligned_small => ['free', ['misaligned pointer', 100, 1152]],
+    realloc_freed_large => ['realloc', $twice_large],
+    realloc_interior_large => ['realloc', qr/$dead|interior pointer \(large block of \d+ bytes\)/],
+    realloc_misaligned => ['realloc', ['misaligned pointer', 100, 1152]],
+    usable_freed_large => ['malloc_usable_size', qr/freed already \(large block of \d+ bytes\)/],
+    overflow_byte => ['free', overflow(112, 112)],
+    overflow_terminator => ['free', overflow(80, 80)],
+    overflow_realloc => ['realloc', overflow(1008, 1152)],
+    overflow_neighbours => ['free', overflow(64, 64)],
+    overflow_large_slack => ['free', $overflow_large],
+    overflow_large_page => 'faults',
+    write_after_free => ['malloc', ['written after free', 112, 112]],
+    write_after_free_large => 'faults',
+    sized_wrong => ['free', qr/wrong size 200, the block has 100/],
+    sized_wrong_alignment => ['free', qr/wrong alignment 4096, the block has \d+/],
+    usable_freed => ['malloc_usable_size', ['freed already', 112, 112]],
 );
 
 sub says {
@@ -64,12 +106,19 @@ sub says {
     return 0;
 }
 
-for my $options ('', 'rseq=0') {
+for my $options ('', 'rseq=0', 'hardened=1') {
     for my $program (sort keys %expected) {
+        my $what = $options eq 'hardened=1' && $hardened{$program} || $expected{$program};
         my $run = run_program({env => {RNALLOC_OPTIONS => $options}}, bin_dir() . "/misuse/$program");
         my $label = $program . ($options ? " ($options)" : '');
+        if (!ref $what) {
+            my $signal = $what eq 'faults' ? SIGSEGV : 0;
+            ok(($run->{signal} // 0) == $signal && ($run->{exit} // 0) == 0, "$label: $what") or diag('ended with ' . ended($run));
+            is($run->{err}, '', "$label: nothing is said");
+            next;
+        }
         ok(defined $run->{signal} && $run->{signal} == SIGABRT, "$label: ends by SIGABRT") or diag('ended with ' . ended($run));
-        ok(says($run, @{$expected{$program}}), "$label: the message") or diag("address $run->{out}said: $run->{err}");
+        ok(says($run, @$what), "$label: the message") or diag("address $run->{out}said: $run->{err}");
     }
 }
 

@@ -9,7 +9,7 @@ use Test::More;
 plan skip_all => 'the native API is rnAlloc\'s own' if subject() ne 'rnalloc';
 
 my $bin = bin_dir() . '/native';
-for my $env ({}, {RNALLOC_OPTIONS => 'rseq=0'}, {RNALLOC_OPTIONS => 'cid=0'}, {GLIBC_TUNABLES => 'glibc.pthread.rseq=0'}) {
+for my $env ({}, {RNALLOC_OPTIONS => 'rseq=0'}, {RNALLOC_OPTIONS => 'cid=0'}, {RNALLOC_OPTIONS => 'hardened=1'}, {GLIBC_TUNABLES => 'glibc.pthread.rseq=0'}) {
     my $label = join ' ', map { "($_=$env->{$_})" } keys %$env;
     child_tap("linked to the .$_ $label", run_program({preload => '', env => $env}, "$bin/whole-" . ($_ eq 'so' ? 'shared' : 'static')))
         for qw(so a);

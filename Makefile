@@ -84,7 +84,7 @@ asan:
 ubsan:
 	$(call SANITIZED,-fsanitize=undefined -fno-sanitize-recover=all,watched-0 watched-1 check-unit)
 tsan:
-	$(call SANITIZED,-fsanitize=thread,POOL=pool_locked UNIT_MODES=rseq=1 watched-1 unit-stress)
+	$(call SANITIZED,-fsanitize=thread,POOL=pool_locked UNIT_MODES="rseq=1 hardened=1" watched-1 unit-stress)
 
 watched-%: $(BUILD)/librnalloc.so $(BUILD)/rnbench
 	export RNALLOC_OPTIONS=rseq=$*; for workload in slots bulk large release; do \

@@ -13,7 +13,7 @@ for my $options (subject() eq 'rnalloc' ? ('', 'rseq=0', 'helper_min_mib=1', 'ha
     my $label = $options ? " ($options)" : '';
     child_tap("storm$label", run_program($how, bin_dir() . '/fork/storm', $ENV{RNALLOC_TEST_SEED} // 1));
     child_tap("ways$label", run_program($how, bin_dir() . '/fork/ways'));
-    # What bulk is about is pools, of which hardened mode has none.
+    # Hardened mode zeroes and checks all that bulk churns, which takes long; the backend, which bulk is about, is the same.
     child_tap("bulk$label", run_program($how, bin_dir() . '/fork/bulk')) if $options ne 'hardened=1';
     child_tap("$_ generations$label", run_program($how, bin_dir() . '/fork/generations', $_)) for qw(quiet busy helper);
     child_tap("own handlers$label", run_program($how, bin_dir() . '/fork/handlers'));

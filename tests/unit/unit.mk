@@ -56,7 +56,7 @@ $(U)/stress: $(U)/tests/unit/stress.o $(U)/shadow.o $(U)/tests/unit/check.o $(U)
 check-unit: $(UNIT_PROGRAMS) unit-stress
 	CMOCKA_MESSAGE_OUTPUT=TAP prove --exec 'timeout -k 5 300' $(PROVEFLAGS) $(UNIT_PROGRAMS)
 
-UNIT_MODES ?= rseq=1 rseq=0 cid=0
+UNIT_MODES ?= rseq=1 rseq=0 cid=0 hardened=1
 unit-stress: $(U)/stress
 	for mode in $(UNIT_MODES); do RNALLOC_OPTIONS=$$mode setarch -R timeout -k 5 600 $< || exit 1; done
 

@@ -50,10 +50,14 @@ struct piece {
     size_t length;
 };
 
+/* What the environment holds may be any bytes; what is told stays one line, and harmless to a terminal. */
+static char printable(char byte) { return (char)(byte >= ' ' && byte <= '~' ? byte : '?'); }
+
 static void line_piece(struct line *line, struct piece piece) {
     char copy[80];
     size_t length = min_size(piece.length, sizeof copy - 1);
-    memcpy(copy, piece.text, length);
+    for (size_t i = 0; i < length; i++)
+        copy[i] = printable(piece.text[i]);
     copy[length] = 0;
     line_text(line, copy);
 }

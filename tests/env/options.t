@@ -55,6 +55,9 @@ $run = with_options(join ',', map { "bad$_=1" } 1 .. 300);
 ok($run->{exit} == 0 && $run->{err} =~ /option "bad1": unknown; ignored\n/, '300 bad options do not end the program');
 $run = with_options("\x01\xff=\n\"");
 is($run->{exit}, 0, 'bytes that are no text do not end the program');
+like($run->{err}, qr/\Arnalloc: option "\?\?": unknown; ignored\n\z/,
+    'they are told in one line, as question marks');
+says("a\nb\e[2J=1", qr/\Arnalloc: option "a\?b\?\[2J": unknown; ignored\z/);
 
 $run = with_options('help');
 is($run->{out}, "the program goes on\n", 'help: the program goes on');

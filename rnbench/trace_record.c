@@ -219,6 +219,13 @@ static void pack(struct trace *trace, const struct raw_event *const *order, uint
     table_free(packer.pending, pending_bytes);
 }
 
+/* What the recorder wrote: any other event is torn, or the program scribbled over it. Each has a place in the file
+ * before it takes its number, so none is above `count`; and the same holds for threads. */
+static bool is_sound(const struct raw_event *raw, uint64_t count) {
+    return raw->kind > RAW_NONE && raw->kind <= RAW_FREE && raw->number > 0 && raw->number <= count &&
+           raw->thread > 0 && raw->thread <= count;
+}
+
 /* Sorts by number: they are nearly without gaps, so each event goes where its number says. */
 static void pack_file(struct trace *trace, const char *path) {
     int file = open(path, O_RDONLY | O_CLOEXEC);
@@ -233,15 +240,15 @@ static void pack_file(struct trace *trace, const char *path) {
         fail("%s: %s", path, strerror(errno));
     close(file);
     for (uint64_t i = 0; i < count; i++) {
-        if (raw[i].kind && raw[i].number > last)
+        if (is_sound(&raw[i], count) && raw[i].number > last)
             last = raw[i].number;
-        if (raw[i].kind && raw[i].thread > threads)
+        if (is_sound(&raw[i], count) && raw[i].thread > threads)
             threads = raw[i].thread;
     }
     size_t order_bytes = (last + 1) * sizeof(void *);
     const struct raw_event **order = table_new(order_bytes, false);
     for (uint64_t i = 0; i < count; i++)
-        if (raw[i].kind)
+        if (is_sound(&raw[i], count))
             order[raw[i].number - 1] = &raw[i];
     pack(trace, order, last, threads);
     table_free(order, order_bytes);

@@ -56,10 +56,11 @@ bench: $(LIBS) $(BUILD)/rnbench rnbench/rnbench
 -include tests/tests.mk
 -include tests/unit/unit.mk
 -include tests/checked.mk
+-include tests/fuzz/fuzz.mk
 -include scripts/install.mk
 -include $(OBJECTS:.o=.d)
 
-check: check-unit check-black
+check: check-unit check-fuzz check-black
 
 # The fast path of the other architecture is counted too where there is a compiler for it.
 OTHER := $(if $(filter x86_64,$(ARCH)),aarch64,x86_64)
@@ -95,6 +96,7 @@ help:
 	@echo "make            $(LIBS)"
 	@echo "make bench      the benchmark: rnbench/rnbench (scripts/run compares with other allocators)"
 	@echo "make check      the tests"
+	@echo "make check-fuzz  the fuzz targets over their stored inputs (scripts/fuzz searches for more)"
 	@echo "make lint       what is checked without running: tiers, fast path, style, warnings"
 	@echo "make format     clang-format over the C sources"
 	@echo "make asan, ubsan, tsan    RnBench under a sanitizer"

@@ -46,7 +46,11 @@ uint64_t resident_bytes(void) {
     return exact ? exact : proc_bytes("/proc/self/status", "\nVmRSS:");
 }
 
-uint64_t peak_resident_bytes(void) { return proc_bytes("/proc/self/status", "\nVmHWM:"); }
+/* The kernel's mark may lag as VmRSS does. */
+uint64_t peak_resident_bytes(void) {
+    uint64_t mark = proc_bytes("/proc/self/status", "\nVmHWM:"), now = resident_bytes();
+    return mark > now ? mark : now;
+}
 
 struct usage usage_now(void) {
     struct rusage u;
@@ -73,12 +77,19 @@ struct usage usage_since(const struct usage *before) {
     };
 }
 
+static uint64_t touched_bytes;
+
 void *table_new(size_t bytes, bool touched) {
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | (touched ? MAP_POPULATE : MAP_NORESERVE);
     void *table = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
     if (table == MAP_FAILED)
         fail("out of memory: no %zu bytes for a table of the benchmark's own", bytes);
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    if (touched)
+        __atomic_fetch_add(&touched_bytes, (bytes + page - 1) / page * page, __ATOMIC_RELAXED);
     return table;
 }
+
+uint64_t table_bytes_touched(void) { return __atomic_load_n(&touched_bytes, __ATOMIC_RELAXED); }
 
 void table_free(void *table, size_t bytes) { munmap(table, bytes); }

@@ -42,6 +42,12 @@ static void print_counters(const struct bench *bench) {
             printf("%s not counted on this machine: %s\n", counter_names[i], bench->counters.reason);
 }
 
+/* The largest that was seen by any means: the kernel's mark is not exact. */
+static uint64_t peak_bytes(const struct bench *bench) {
+    uint64_t peak = peak_resident_bytes();
+    return bench->rss_end > peak ? bench->rss_end : peak;
+}
+
 static void print_text(const struct bench *bench) {
     const struct options *options = &bench->options;
     printf("workload %s, allocator %s from %s", bench->workload->name, bench->allocator.name, bench->allocator.object);
@@ -53,9 +59,9 @@ static void print_text(const struct bench *bench) {
     printf("total       %12.3f ms\n", milliseconds(bench->total_ns));
     printf("%llu operations, %llu allocations, %llu frees; %.4g operations per second\n", SUM(bench, ops),
            SUM(bench, allocs), SUM(bench, frees), ops_per_second(bench));
-    printf("peak resident memory %.1f MiB; %llu minor and %llu major page faults\n",
-           (double)peak_resident_bytes() / (1 << 20), (unsigned long long)bench->usage.minor_faults,
-           (unsigned long long)bench->usage.major_faults);
+    printf("peak resident memory %.1f MiB, of it %.1f MiB tables of the benchmark; %llu minor and %llu major faults\n",
+           (double)peak_bytes(bench) / (1 << 20), (double)bench->own_bytes / (1 << 20),
+           (unsigned long long)bench->usage.minor_faults, (unsigned long long)bench->usage.major_faults);
     printf("resident: %.1f MiB before, %.1f MiB after; user %.3f s, system %.3f s; %llu waits, %llu preemptions\n",
            (double)bench->rss_before / (1 << 20), (double)bench->rss_end / (1 << 20),
            (double)bench->usage.user_ns / 1e9, (double)bench->usage.system_ns / 1e9,
@@ -73,7 +79,7 @@ static void print_text(const struct bench *bench) {
         printf("%s %.10g\n", bench->results[i].name, bench->results[i].value);
 }
 
-static void json_string(const char *text) {
+void json_string(const char *text) {
     putchar('"');
     for (; *text; text++) {
         unsigned char c = (unsigned char)*text;
@@ -87,7 +93,7 @@ static void json_string(const char *text) {
     putchar('"');
 }
 
-static void json_text(const char *name, const char *value) {
+void json_text(const char *name, const char *value) {
     printf("\"%s\": ", name);
     json_string(value);
     printf(", ");
@@ -137,7 +143,8 @@ static void json_options(const struct bench *bench) {
 
 static void json_measures(const struct bench *bench) {
     printf("\"ops_per_second\": %.6g, ", ops_per_second(bench));
-    json_number("peak_rss_bytes", peak_resident_bytes());
+    json_number("peak_rss_bytes", peak_bytes(bench));
+    json_number("own_bytes", bench->own_bytes);
     json_number("rss_bytes", resident_bytes());
     json_number("rss_before_bytes", bench->rss_before);
     json_number("rss_end_bytes", bench->rss_end);

@@ -148,6 +148,7 @@ struct bench {
     struct counters counters;
     struct checked checked;       /* when the bodies ended */
     uint64_t rss_before, rss_end; /* around the bodies; the first after what `prepare` made */
+    uint64_t own_bytes;           /* of the benchmark's tables, resident while the bodies ran: no allocator's doing */
     int stop;                     /* set when --duration is over; read by bench_goes_on */
     struct result results[MAX_RESULTS];
     unsigned result_count;
@@ -226,6 +227,7 @@ void sleep_seconds(uint64_t seconds);
 /* Zeroed memory from mmap; populated where `touched`, else backed as it is written. Ends the process where there is
  * none. */
 void *table_new(size_t bytes, bool touched);
+uint64_t table_bytes_touched(void); /* of all that were made so, freed or not */
 void table_free(void *table, size_t bytes);
 
 /* report.c */
@@ -233,6 +235,8 @@ void report_print(const struct bench *bench);
 void report_result(struct bench *bench, const char *name, double value);
 void report_per_operation(struct bench *bench); /* the usual one: ns_per_operation, of the total time */
 void report_list(void);
+void json_string(const char *text);                  /* with its quotes */
+void json_text(const char *name, const char *value); /* "name": "value" and a comma */
 
 /* main.c: "rnbench: " and the message on stderr, then exit status 2. Nothing has been written to stdout by then. */
 void fail(const char *format, ...) __attribute__((noreturn, cold, format(printf, 1, 2)));

@@ -54,6 +54,7 @@ static void bodies_end(struct bench *bench) {
     bench->counters = counters_stop();
     bench->usage = usage_since(&usage_before);
     bench->rss_end = resident_bytes();
+    bench->own_bytes = table_bytes_touched() + team_sum(bench, offsetof(struct bench_thread, table_bytes));
     bench->checked = check_now();
 }
 

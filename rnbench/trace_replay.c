@@ -25,6 +25,7 @@ struct replay_options {
     char **paths;
     const char *preload;
     bool one_thread, json, print;
+    uint64_t times;  /* that each trace is played */
     double lab_rate; /* operations per second that earn the malloc lab's whole throughput score */
 };
 
@@ -40,6 +41,7 @@ struct replay {
     void *_Atomic *blocks;     /* by object; NULL until given, and again when given back */
     const uint32_t *positions; /* the events of thread t: positions[starts[t]..starts[t + 1]) */
     const uint64_t *starts;
+    uint64_t times, ns; /* how often it is played, and how long that took */
     pthread_barrier_t begin, end, measured;
 };
 
@@ -98,12 +100,26 @@ static void play_event(struct replay *replay, const struct trace_event *event) {
     }
 }
 
+/* What the program never freed would be in the way of the next time. */
+static void free_rest(struct replay *replay) {
+    for (uint64_t i = 0; i < replay->trace->objects + 1; i++)
+        free(atomic_exchange_explicit(&replay->blocks[i], NULL, memory_order_relaxed));
+}
+
 /* Between the barriers, so that threads begin together, and all still live when the memory is measured. */
 static void play_part(struct replay *replay, uint64_t thread) {
-    pthread_barrier_wait(&replay->begin);
-    for (uint64_t i = replay->starts[thread]; i < replay->starts[thread + 1]; i++)
-        play_event(replay, &replay->trace->events[replay->positions[i]]);
-    pthread_barrier_wait(&replay->end);
+    for (uint64_t time = 1; time <= replay->times; time++) {
+        pthread_barrier_wait(&replay->begin);
+        uint64_t start = thread == 0 ? clock_ns() : 0;
+        for (uint64_t i = replay->starts[thread]; i < replay->starts[thread + 1]; i++)
+            play_event(replay, &replay->trace->events[replay->positions[i]]);
+        pthread_barrier_wait(&replay->end);
+        if (thread == 0) {
+            replay->ns += clock_ns() - start;
+            if (time < replay->times)
+                free_rest(replay);
+        }
+    }
 }
 
 static void *play(void *argument) {
@@ -154,9 +170,8 @@ static void play_all(struct replay *replay, uint64_t threads, struct outcome *ou
     }
     uint64_t before = resident_bytes();
     peak_reset();
-    uint64_t start = clock_ns();
     play_part(replay, 0);
-    outcome->ns = clock_ns() - start;
+    outcome->ns = replay->ns / replay->times;
     uint64_t peak = peak_resident_bytes(), now = resident_bytes();
     outcome->peak_resident = peak > before ? peak - before : 0;
     outcome->kept = now > before ? now - before : 0;
@@ -172,7 +187,9 @@ static void replay_trace(const struct replay_options *options, const char *path,
     uint64_t threads = options->one_thread ? 1 : trace.threads;
     if (trace.count > UINT32_MAX || threads > 4000)
         fail("replay: %s: %llu threads are too many; use --threads 1", path, (unsigned long long)threads);
-    struct replay replay = {.trace = &trace, .blocks = table_new((trace.objects + 1) * sizeof(void *), true)};
+    struct replay replay = {.trace = &trace,
+                            .blocks = table_new((trace.objects + 1) * sizeof(void *), true),
+                            .times = options->times};
     split(&replay, threads);
     play_all(&replay, threads, outcome);
     outcome->events = trace.count;
@@ -233,19 +250,25 @@ static double rate(const struct outcome *outcome) { return (double)outcome->even
 
 static void print_outcome(const char *path, const struct outcome *outcome, bool json) {
     static const char *const forms[] = {
-        "%s: %s, %llu events, %llu blocks, threads %llu\n"
+        ", %llu events, %llu blocks, threads %llu\n"
         "  time                %.3f ms, %.0f events/s\n"
         "  peak live           %llu bytes\n"
         "  peak resident       %llu bytes more than before, at the end %llu\n"
-        "  utilization         %.3f\n"
-        "  malloc              %s\n",
-        "{\"trace\": \"%s\", \"program\": \"%s\", \"events\": %llu, \"blocks\": %llu, \"threads\": %llu, \"ms\": %.6f, "
-        "\"events_per_second\": %.0f, \"peak_live_bytes\": %llu, \"peak_resident_bytes\": %llu, \"kept_bytes\": %llu, "
-        "\"utilization\": %.6f, \"allocator_object\": \"%s\"}\n"};
-    printf(forms[json], path, outcome->program, (unsigned long long)outcome->events,
-           (unsigned long long)outcome->objects, (unsigned long long)outcome->threads, (double)outcome->ns / 1e6,
-           rate(outcome), (unsigned long long)outcome->peak_live, (unsigned long long)outcome->peak_resident,
-           (unsigned long long)outcome->kept, utilization(outcome), outcome->object);
+        "  utilization         %.3f\n",
+        "\"events\": %llu, \"blocks\": %llu, \"threads\": %llu, \"ms\": %.6f, \"events_per_second\": %.0f, "
+        "\"peak_live_bytes\": %llu, \"peak_resident_bytes\": %llu, \"kept_bytes\": %llu, \"utilization\": %.6f}\n"};
+    if (json) {
+        printf("{");
+        json_text("trace", path);
+        json_text("program", outcome->program);
+        json_text("allocator_object", outcome->object);
+    } else {
+        printf("%s: %s under %s", path, outcome->program, outcome->object);
+    }
+    printf(forms[json], (unsigned long long)outcome->events, (unsigned long long)outcome->objects,
+           (unsigned long long)outcome->threads, (double)outcome->ns / 1e6, rate(outcome),
+           (unsigned long long)outcome->peak_live, (unsigned long long)outcome->peak_resident,
+           (unsigned long long)outcome->kept, utilization(outcome));
 }
 
 /* The lab's index: 60 for the mean utilization, 40 for the throughput over all traces, up to the rate of its reference
@@ -272,9 +295,11 @@ static void print_score(const struct outcome *outcomes, unsigned count, double f
 
 static void replay_help(void) {
     printf(
-        "usage: rnbench replay [--threads as-recorded|1] [--preload LIB] [--json] [--lab-rate N] FILE...\n\n"
+        "usage: rnbench replay [--threads as-recorded|1] [--times N] [--preload LIB] [--json] [--lab-rate N] FILE...\n\n"
         "Makes the calls of each trace again, each in a process of its own, of the malloc that is loaded.\n\n"
         "  --threads as-recorded|1   a thread for each that was recorded (default), or one for all\n"
+        "  --times N                 plays each N times in its process, and tells the mean time: what was not freed is\n"
+        "                            freed in between, untimed\n"
         "  --preload LIB             under this library: sets LD_PRELOAD, and checks that it took effect\n"
         "  --json                    one JSON object a trace\n"
         "  --print                   do nothing but print the calls, a line each\n"
@@ -287,7 +312,7 @@ static void replay_help(void) {
 
 static void parse(struct replay_options *options, int argc, char **argv) {
     int i = 1;
-    *options = (struct replay_options){.lab_rate = 600e3};
+    *options = (struct replay_options){.lab_rate = 600e3, .times = 1};
     for (; i < argc && strncmp(argv[i], "--", 2) == 0; i++) {
         const char *name = argv[i];
         if (strcmp(name, "--help") == 0) {
@@ -302,7 +327,8 @@ static void parse(struct replay_options *options, int argc, char **argv) {
             options->print = true;
             continue;
         }
-        if (strcmp(name, "--threads") != 0 && strcmp(name, "--preload") != 0 && strcmp(name, "--lab-rate") != 0)
+        if (strcmp(name, "--threads") != 0 && strcmp(name, "--preload") != 0 && strcmp(name, "--lab-rate") != 0 &&
+            strcmp(name, "--times") != 0)
             fail("replay: unknown option \"%s\" (see rnbench replay --help)", name);
         if (++i >= argc)
             fail("replay: %s needs a value", name);
@@ -310,6 +336,9 @@ static void parse(struct replay_options *options, int argc, char **argv) {
             options->preload = argv[i];
         else if (strcmp(name, "--lab-rate") == 0 && atof(argv[i]) > 0)
             options->lab_rate = atof(argv[i]);
+        else if (strcmp(name, "--times") == 0 && strspn(argv[i], "0123456789") == strlen(argv[i]) &&
+                 strlen(argv[i]) < 10 && atol(argv[i]) > 0)
+            options->times = (uint64_t)atol(argv[i]);
         else if (strcmp(name, "--threads") == 0 && (strcmp(argv[i], "1") == 0 || strcmp(argv[i], "as-recorded") == 0))
             options->one_thread = strcmp(argv[i], "1") == 0;
         else

@@ -38,6 +38,7 @@ static void leave_some(struct bench_thread *thread, void **slots, uint64_t *rand
         if (slots[i])
             thread->frees++;
         thread->bench->allocator.release(slots[i]);
+        slots[i] = NULL;
     }
 }
 
@@ -45,7 +46,7 @@ static void *worker_main(void *argument) {
     struct worker *worker = argument;
     struct bench_thread *thread = worker->thread;
     const struct bench *bench = thread->bench;
-    void **slots = table_new(bench->options.slots * sizeof(void *), true);
+    void **slots = thread->table; /* empty again: one worker lives at a time */
     team_enter(thread);
     for (uint64_t i = 0; bench_goes_on(bench, i, worker->operations); i++) {
         void **slot = &slots[random_below(random_next(&worker->random), bench->options.slots)];
@@ -60,7 +61,6 @@ static void *worker_main(void *argument) {
     }
     leave_some(thread, slots, &worker->random);
     team_leave();
-    table_free(slots, bench->options.slots * sizeof(void *));
     return NULL;
 }
 
@@ -70,6 +70,10 @@ static uint64_t lifetime(uint64_t *random) {
     uint64_t bits = random_next(random);
     uint64_t base = knots[random_below(bits, sizeof knots / sizeof *knots)];
     return SHORTEST * base + (bits & 0xffff) * base * 2 / 64;
+}
+
+static void lifetimes_prepare(struct bench_thread *thread) {
+    thread->table = table_new(thread->bench->options.slots * sizeof(void *), true);
 }
 
 static void lifetimes_body(struct bench_thread *thread) {
@@ -90,7 +94,7 @@ static void lifetimes_body(struct bench_thread *thread) {
 }
 
 static void lifetimes_run(struct bench *bench) {
-    static const struct team_task task = {.body = lifetimes_body};
+    static const struct team_task task = {.prepare = lifetimes_prepare, .body = lifetimes_body};
     team_run(bench, &task);
     for (unsigned i = 0; i < SHARED; i++)
         bench->allocator.release(shared[i]);

@@ -17,6 +17,9 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BASE, OURS = "glibc", "rnalloc"
+# What machine() tells that is about the machine.
+NOT_VERSIONS = {"date", "CPU", "memory", "kernel", "transparent hugepages", "THP defrag",
+                "load average at the start", "hyperfine"}
 
 
 class Failure(Exception):
@@ -124,7 +127,7 @@ def find_allocators(options):
 
 def clean_environment(allocator=None):
     """Ours without what would steer an allocator, so that each runs as it comes; plus the preload."""
-    steering = re.compile(r"LD_PRELOAD|GLIBC_TUNABLES|RNALLOC_|MALLOC_|MIMALLOC_|TCMALLOC_|_RJEM_")
+    steering = re.compile(r"LD_PRELOAD|GLIBC_TUNABLES|RNALLOC_|LINEAGE_|MALLOC_|MIMALLOC_|TCMALLOC_|_RJEM_")
     environment = {name: value for name, value in os.environ.items() if not steering.match(name)}
     environment.update(allocator.environment() if allocator else {})
     return environment
@@ -155,10 +158,11 @@ def read_report(allocator, text):
     return report
 
 
-def run_rnbench(rnbench, allocator, arguments):
-    """One run of rnbench under an allocator: its report."""
-    done = subprocess.run([str(rnbench), *arguments, "--json"], env=clean_environment(allocator), capture_output=True,
-                          text=True)
+def run_rnbench(rnbench, allocator, arguments, limit=None):
+    """One run of rnbench under an allocator: its report. `limit` in seconds."""
+    words = [arguments[0], "--json", *arguments[1:]] if arguments[:1] == ["replay"] else [*arguments, "--json"]
+    done = subprocess.run([str(rnbench), *words], env=clean_environment(allocator), capture_output=True,
+                          text=True, timeout=limit)
     if done.returncode != 0:
         raise Failure(f"rnbench under {allocator.title} failed with status {done.returncode}: {last_line(done.stderr)}")
     return read_report(allocator, done.stdout)
@@ -238,6 +242,25 @@ def machine(allocators, rnbench):
     return facts
 
 
+def dumps(raw):
+    """JSON with a line for each item of each list at the top: small differences stay small ones."""
+    lines = []
+    for name, value in raw.items():
+        if isinstance(value, list) and value:
+            items = ",\n  ".join(json.dumps(item) for item in value)
+            lines.append(f" {json.dumps(name)}: [\n  {items}\n ]")
+        else:
+            lines.append(f" {json.dumps(name)}: {json.dumps(value)}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def stamp(facts):
+    """The machine in one line, for a table that stands among others."""
+    versions = [f"{name} {value}" for name, value in facts.items() if name not in NOT_VERSIONS]
+    return (f"{facts['date']}; {facts['CPU']}, {facts['memory']}, {facts['kernel']}, THP "
+            f"{facts['transparent hugepages']}; {'; '.join(versions)}")
+
+
 def machine_table(facts):
     return table(["machine", ""], [[name, value] for name, value in facts.items()])
 
@@ -304,11 +327,11 @@ def need_program(path):
 
 
 @contextlib.contextmanager
-def one_line_errors(name):
+def one_line_errors(name, standing="nothing was written"):
     """Turns what can go wrong into one line on stderr and exit status 2; a signal, too, leaves nothing half-written."""
 
     def stop(number, _frame):
-        raise Failure(f"stopped by {signal.Signals(number).name}; nothing was written")
+        raise Failure(f"stopped by {signal.Signals(number).name}; {standing}")
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)

@@ -95,7 +95,9 @@ watched-%: $(BUILD)/librnalloc.so $(BUILD)/rnbench
 help:
 	@echo "make            $(LIBS)"
 	@echo "make bench      the benchmark: rnbench/rnbench (scripts/run compares with other allocators)"
-	@echo "make check      the tests"
+	@echo "make lineage    the classic designs: $(BUILD)/lineage/NAME.so"
+	@echo "make results    everything under results/; QUICK=1, RESULTS_FLAGS=\"--only traces\" (scripts/results --help)"
+	@echo "make check      the tests; make check-bench those of the benchmark"
 	@echo "make check-fuzz  the fuzz targets over their stored inputs (scripts/fuzz searches for more)"
 	@echo "make lint       what is checked without running: tiers, fast path, style, warnings"
 	@echo "make format     clang-format over the C sources"

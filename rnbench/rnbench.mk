@@ -29,7 +29,7 @@ rnbench/rnbench: $(BUILD)/rnbench
 
 bench: $(BUILD)/librncount.so $(BUILD)/librnrecord.so
 
-# Everything under results/: QUICK=1 takes under 5 minutes, else under 40 on 2 cores.
+# Everything under results/: QUICK=1 takes under 5 minutes, else under 40 on 2 cores. RESULTS_FLAGS="--only traces".
 .PHONY: results
-results: bench
+results: bench lineage
 	scripts/results $(if $(QUICK),--quick) $(RESULTS_FLAGS)

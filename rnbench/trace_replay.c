@@ -187,9 +187,8 @@ static void replay_trace(const struct replay_options *options, const char *path,
     uint64_t threads = options->one_thread ? 1 : trace.threads;
     if (trace.count > UINT32_MAX || threads > 4000)
         fail("replay: %s: %llu threads are too many; use --threads 1", path, (unsigned long long)threads);
-    struct replay replay = {.trace = &trace,
-                            .blocks = table_new((trace.objects + 1) * sizeof(void *), true),
-                            .times = options->times};
+    struct replay replay = {
+        .trace = &trace, .blocks = table_new((trace.objects + 1) * sizeof(void *), true), .times = options->times};
     split(&replay, threads);
     play_all(&replay, threads, outcome);
     outcome->events = trace.count;
@@ -295,11 +294,12 @@ static void print_score(const struct outcome *outcomes, unsigned count, double f
 
 static void replay_help(void) {
     printf(
-        "usage: rnbench replay [--threads as-recorded|1] [--times N] [--preload LIB] [--json] [--lab-rate N] FILE...\n\n"
+        "usage: rnbench replay [--threads as-recorded|1] [--times N] [--preload LIB] [--json] [--lab-rate N] "
+        "FILE...\n\n"
         "Makes the calls of each trace again, each in a process of its own, of the malloc that is loaded.\n\n"
         "  --threads as-recorded|1   a thread for each that was recorded (default), or one for all\n"
-        "  --times N                 plays each N times in its process, and tells the mean time: what was not freed is\n"
-        "                            freed in between, untimed\n"
+        "  --times N                 plays each N times in its process, and tells the mean time: what was not\n"
+        "                            freed is freed in between, untimed\n"
         "  --preload LIB             under this library: sets LD_PRELOAD, and checks that it took effect\n"
         "  --json                    one JSON object a trace\n"
         "  --print                   do nothing but print the calls, a line each\n"

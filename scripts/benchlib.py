@@ -200,12 +200,16 @@ def package_version(package):
     return output_of(["dpkg-query", "-W", "-f", "${Version}", package]) or "not a package"
 
 
+def digest(path):
+    """Tells one file from another; "" where there is none."""
+    return output_of(["sha256sum", str(path)])[:12]
+
+
 def our_version(library):
     """The commit the tree stands at, and whether the tree differs from it, and what the measured file hashes to."""
     commit = output_of(["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"]) or "no commit"
     changed = output_of(["git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no"])
-    digest = output_of(["sha256sum", str(library)])[:12]
-    return f"{commit}{' with changes' if changed else ''}, sha256 {digest}"
+    return f"{commit}{' with changes' if changed else ''}, sha256 {digest(library)}"
 
 
 def version_of(allocator):
@@ -214,8 +218,7 @@ def version_of(allocator):
         return our_version(allocator.library) + settings
     if allocator.package:
         return f"{allocator.package} {package_version(allocator.package)}{settings}"
-    digest = output_of(["sha256sum", str(allocator.library)])[:12]
-    return f"{allocator.library.name}, sha256 {digest}{settings}"
+    return f"{allocator.library.name}, sha256 {digest(allocator.library)}{settings}"
 
 
 def machine(allocators, rnbench):
@@ -298,7 +301,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
-def add_common_options(parser, quick, usual, full):
+def add_common_options(parser, quick, usual, full, only="--only"):
     rounds = parser.add_mutually_exclusive_group()
     rounds.add_argument("--quick", dest="rounds", action="store_const", const=quick, help=f"{quick} rounds")
     rounds.add_argument("--full", dest="rounds", action="store_const", const=full, help=f"{full} rounds")
@@ -306,7 +309,7 @@ def add_common_options(parser, quick, usual, full):
     parser.set_defaults(rounds=usual)  # the first of the three alone would decide otherwise, and has no default
     parser.add_argument("--out", default=ROOT / "results", metavar="DIR", help="where to write (default results/)")
     parser.add_argument("--skip-missing", action="store_true", help="go on without an allocator that is not installed")
-    parser.add_argument("--only", metavar="A,B,...", help="only these of them")
+    parser.add_argument(only, dest="only", metavar="A,B,...", help="only these allocators of them")
     parser.add_argument("--allocator", action="append", metavar="SPEC",
                         help="in place of the usual five, as often as wanted: one of them by name, lineage:NAME, or "
                              "NAME=/path/lib.so[,VARIABLE=VALUE...]")

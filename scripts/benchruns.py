@@ -12,12 +12,22 @@ LONGEST = 120  # seconds of a run that may fail
 OTHER_MEMORY = ("rss_kept_bytes", "rss_later_bytes")
 
 
+# Without --touch they never write to a block: then what is resident is not what the blocks take, and an allocator that
+# keeps nothing beside them would seem to need no memory at all.
+UNWRITTEN = {"slots", "sequential", "strided", "bucket"}
+
+
 class Cell:
-    """One way to start rnbench: a key, a title for the tables, and the arguments. What sleeps is not timed."""
+    """One way to start rnbench: a key, a title for the tables, and the arguments. What sleeps is not timed; where blocks
+    are not written, memory is not compared."""
 
     def __init__(self, key, title, *arguments):
         self.key, self.title, self.arguments = key, title, list(arguments)
         self.timed = not {"idle", "release"} & set(arguments)
+        self.written = "--touch" in arguments or not UNWRITTEN & set(arguments)
+
+    def tells(self, what):
+        return self.timed if what == TIME else self.written
 
     def run(self, rnbench, allocator, limit=None):
         """One run: what is kept of it."""
@@ -92,7 +102,7 @@ class Runs:
         return next((run["failed"] for run in self.runs.get((cell.key, allocator.name), []) if "failed" in run), None)
 
     def rounds(self):
-        return min(len(values) for values in self.runs.values())
+        return max(len(values) for values in self.runs.values())  # fewer only where a run failed
 
     def summary(self, cell, allocator, what):
         """Of a number that taken() keeps, or of a function of a run."""
@@ -117,7 +127,7 @@ class Runs:
         """Median ± half the spread and the ratio to the base; the best of a row is bold; geometric means below."""
         head = ["", *(allocator.title for allocator in self.allocators)]
         rows, ratios = [], {allocator.name: [] for allocator in self.allocators}
-        cells = [cell for cell in self.cells if cell.timed or what != TIME]
+        cells = [cell for cell in self.cells if cell.tells(what)]
         for cell in cells:
             summaries = {a.name: self.summary(cell, a, what) for a in self.allocators}
             best = min(entry["median"] for entry in summaries.values())

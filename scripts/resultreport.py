@@ -1,277 +1,319 @@
-"""REPORT.md, workloads.md and the pictures of scripts/results, from the runs alone."""
-import json
+"""REPORT.md, README's numbers, the tables and the pictures of scripts/results, from the JSON of its parts alone."""
+import re
 
 import benchlib
-import svgchart
-from benchlib import geometric_mean, table
+import lineagereport
+import resultpictures
+from benchlib import Failure, say, table
 from benchruns import MEMORY, MIB, TIME
+from resultdata import GOAL_ROW, GROUPS, KEPT, LOSS, losses, means, wins
 
 GOALS = {TIME: 1.05, MEMORY: 1.15}
-GOAL_ROW = 1.20
-UNITS = {TIME: "ns per operation", MEMORY: "MiB"}
-NOISE = 0.02  # a ratio this near to 1 is a draw
 QUANTILES = {"p50": "p50", "p99": "p99", "p99_9": "p99.9", "p99_99": "p99.99", "max": "max"}
+BEGIN, END = "<!-- results: written by scripts/results -->", "<!-- results: end -->"
+WRITTEN = "Written by `make results` from the JSON beside it; do not edit."
 
 
-class Row:
-    """One workload and one measure: ours against the best peer."""
-
-    def __init__(self, runs, cell, what):
-        self.cell, self.what = cell, what
-        self.ratio = runs.ratio(cell, what)
-        self.best, self.peer = runs.best_peer(cell, what)
-        ours = next(allocator for allocator in runs.allocators if allocator.name == benchlib.OURS)
-        self.ours = runs.summary(cell, ours, what)
-
-    def line(self):
-        ours = self.ours
-        return [self.cell.title, self.what, f"{self.ratio:.2f}", f"{ours['median']:,.1f} {UNITS[self.what]}",
-                f"{ours['min']:,.1f}..{ours['max']:,.1f}", f"{self.best:,.1f}", self.peer.title]
+def files(results):
+    """Texts by name of file, of all for which there are measurements."""
+    out = {"REPORT.md": report(results)}
+    if results.raw["workloads"]:
+        out["workloads.md"] = workload_tables(results)
+    if results.raw["latency"]:
+        out["latency.md"] = latency_document(results)
+    if results.raw["traces"]:
+        out["traces.md"] = trace_document(results)
+    if results.raw["lineage"]:
+        out["lineage.md"] = lineagereport.chapter(results)
+    return {**out, **resultpictures.pictures(results)}
 
 
-def rows_of(all_runs, what):
-    return [Row(runs, cell, what) for runs in all_runs for cell in runs.cells
-            if (what == MEMORY or cell.timed) and runs.ratio(cell, what) is not None]
+# REPORT.md
+
+def row_lines(rows):
+    head = ["row", "what", "rnAlloc / best peer", "rnAlloc", "its spread", "best peer", "who"]
+    return table(head, [[f"`{row.key}`", row.title, f"{row.ratio:.2f}", f"{number(row.ours['median'])} {row.unit}",
+                         f"{number(row.ours['min'])}..{number(row.ours['max'])}", number(row.best), row.peer]
+                        for row in rows]) if rows else "None."
 
 
-def standing(all_runs, what, allocators):
-    """Geometric mean over the rows of each allocator's median over the smallest of the row, ours included."""
-    means = []
-    for allocator in allocators:
-        ratios = []
-        for runs in all_runs:
-            for cell in runs.cells:
-                if what == MEMORY or cell.timed:
-                    best = min(runs.median(cell, other, what) for other in allocators)
-                    ratios.append(max(runs.median(cell, allocator, what), 1e-9) / max(best, 1e-9))
-        means.append((geometric_mean(ratios), max(ratios)))
-    return means
+def number(value):
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.1f}" if value >= 10 else f"{value:,.2f}"
 
 
-class Report:
-    def __init__(self, facts, data, live, session, profile):
-        self.facts, self.data, self.live, self.session, self.profile = facts, data, live, session, profile
-        self.allocators = data["workloads"].allocators
-        self.main = [data["workloads"], data["slow"]]
-        self.base = self.allocators[0]
-        self.titles = [allocator.title for allocator in self.allocators]
-        self.has_ours = any(allocator.name == benchlib.OURS for allocator in self.allocators)
-        self.rows = [row for what in (TIME, MEMORY) for row in rows_of(self.main, what)] if self.has_ours else []
+def causes(lost, notes):
+    lines = [f"- `{row.key}` ({row.ratio:.2f}): {notes[row.key]}" for row in lost if notes.get(row.key)]
+    silent = [f"`{row.key}`" for row in lost if not notes.get(row.key)]
+    if silent:
+        lines.append(f"- No cause written down yet: {', '.join(silent)}")
+    return lines
 
-    def files(self):
-        raw = {"machine": self.facts, "quick": self.session.plan.quick, "left_out": self.session.left_out,
-               "peak_live_bytes": self.live, "stages": {name: runs.raw() for name, runs in self.data.items()}}
-        return {
-            "workloads.json": json.dumps(raw, indent=1) + "\n",
-            "workloads.md": self.tables(),
-            "workloads.svg": self.picture_workloads(),
-            "threads.svg": self.picture_threads(),
-            "idle.svg": self.picture_idle(),
-            "latency.svg": self.picture_latency(),
-            "REPORT.md": self.report(),
-        }
 
-    # REPORT.md
+def stale_notes(lost, notes):
+    return sorted(set(notes) - {row.key for row in lost})
 
-    def head(self, title):
-        rounds = self.data["workloads"].rounds()
-        quick = "**A quick run: small counts, few rounds; not the figures to quote.** "
-        form = quick if self.session.plan.quick else ""
-        return [f"# {title}", "", f"Written by `make results`; do not edit. {form}{rounds} interleaved rounds "
-                f"({self.data['slow'].rounds()} for what sleeps); medians. Memory is the peak that was resident, "
-                "of the whole process; for `idle` and `release` what is kept at the end, for `start` the child's.", "",
-                self.quietness(), "", benchlib.machine_table(self.facts), ""]
 
-    def quietness(self):
-        """How much the machine was disturbed by others while it was measured."""
-        runs = [run for (key, _name), values in self.data["workloads"].runs.items() for run in values
-                if key.endswith("-1") and not key.startswith("start")]
-        share = sum(run["user_ns"] + run["system_ns"] for run in runs) / sum(run["total_ns"] for run in runs)
-        return (f"Runs with one thread had a CPU for {share:.0%} of their time; on a machine that does nothing else it "
-                "is nearly all.")
+def mean_rows(results):
+    """A line for each group of rows and measure, and for all that have a time or a peak."""
+    lines, every = [], []
+    for group, title in GROUPS.items():
+        rows = results.rows(group)
+        every += rows if group != KEPT else []
+        lines += [mean_line(title, rows, what) for what in (TIME, MEMORY)]
+    lines += [mean_line("all but memory kept", every, what) for what in (TIME, MEMORY)]
+    return [line for line in lines if line]
 
-    @staticmethod
-    def ratio_table(rows):
-        head = ["workload", "measure", "rnAlloc / best peer", "rnAlloc", "its spread", "best peer", "who"]
-        return table(head, [row.line() for row in rows]) if rows else "None."
 
-    def goals(self):
-        """Over the workloads of which time and peak are told; what is kept afterwards has goals of its own."""
-        lines, kept = [], {cell.key for cell in self.data["slow"].cells}
-        for what, goal in GOALS.items():
-            rows = [row for row in self.rows if row.what == what and row.cell.key not in kept]
-            ratios = [row.ratio for row in rows]
-            mean = geometric_mean(ratios)
-            worst = max(rows, key=lambda row: row.ratio)
-            above = sum(ratio > GOAL_ROW for ratio in ratios)
-            lines.append(f"- {what}: geometric mean over {len(ratios)} rows against the best peer of each {mean:.3f} "
-                         f"(goal {goal}: {'met' if mean <= goal else 'not met'}); worst row {worst.ratio:.2f} "
-                         f"({worst.cell.title}); rows above {GOAL_ROW}: {above} (goal 0)")
-        return lines
+def mean_line(title, rows, what):
+    found = means(rows, what)
+    if not found:
+        return None
+    mean, count, worst, above = found
+    return [f"{title}: {what}", count, f"{mean:.3f}", f"{worst.ratio:.2f} (`{worst.key}`)", above]
 
-    def standings(self):
-        head = ["", *self.titles]
-        rows = []
-        for what in (TIME, MEMORY):
-            means = standing(self.main[:1], what, self.allocators)
-            rows.append([f"{what}: geometric mean to the best of each row", *(f"{mean:.2f}" for mean, _ in means)])
-            rows.append([f"{what}: worst row", *(f"{worst:.2f}" for _, worst in means)])
-        return table(head, rows)
 
-    def report(self):
-        lines = self.head("RnBench: rnAlloc and its peers")
-        if self.rows:
-            by_ratio = sorted(self.rows, key=lambda row: -row.ratio)
-            losses = [row for row in by_ratio if row.ratio > 1 + NOISE]
-            wins = [row for row in reversed(by_ratio) if row.ratio < 1 - NOISE]
-            lines += ["## Where rnAlloc loses", "", f"{len(losses)} of {len(self.rows)} rows, the worst first. "
-                      f"A ratio within {NOISE:.0%} of 1 is a draw.", "", self.ratio_table(losses), "",
-                      "## Where rnAlloc wins", "", f"{len(wins)} of {len(self.rows)} rows, the clearest first.", "",
-                      self.ratio_table(wins), "", "## Goals", "", *self.goals(), ""]
-        else:
-            lines += ["rnAlloc or every peer was left out, so nothing is compared.", ""]
-        lines += ["## All allocators", "", self.standings(), "", "![time and memory](workloads.svg)", "",
-                  "![threads](threads.svg)", "", "![idle](idle.svg)", "", "![latency](latency.svg)", "",
-                  "## Latency of every call", "", self.latency_table(), ""]
-        if self.profile:
-            lines += ["## Instructions, exact, by callgrind", "", *(f"- {line}" for line in self.profile), ""]
-        lines += self.faults()
-        lines += ["## More", "", "- [workloads.md](workloads.md): all medians, spreads and ratios; overhead; counters",
-                  "- [workloads.json](workloads.json): every run", *self.neighbours(), ""]
-        if self.session.left_out:
-            lines += ["Left out of this run:", "", *(f"- {what}" for what in self.session.left_out), ""]
-        return "\n".join(lines)
+def goals(results):
+    """On RnBench's workloads."""
+    lines = []
+    for what, goal in GOALS.items():
+        found = means(results.rows("workloads"), what)
+        if found:
+            mean, _count, _worst, above = found
+            lines.append(f"- {what}: {mean:.3f}, goal {goal:.2f}: {'met' if mean <= goal else 'not met'}; rows above "
+                         f"{GOAL_ROW:.2f}: {above}, goal 0: {'met' if above == 0 else 'not met'}")
+    return lines
 
-    def faults(self):
-        """What runs counted that no allocator should give."""
-        runs, lines = self.data["workloads"], []
+
+def stamps(results, bullet):
+    """A line for each group of rows; what is the same as in the first is not said again."""
+    groups = [group for group in GROUPS if results.rows(group)]
+    return [f"{bullet}{GROUPS[group][0].upper()}{GROUPS[group][1:]}: "
+            f"{results.stamp(group, groups[0] if group != groups[0] else None)}" for group in groups]
+
+
+def quietness(runs):
+    """How much the machine was disturbed by others while it was measured."""
+    single = [run for (key, _name), values in runs.runs.items() for run in values
+              if key.endswith("-1") and not key.startswith("start") and "user_ns" in run]
+    total = sum(run["total_ns"] for run in single)
+    share = sum(run["user_ns"] + run["system_ns"] for run in single) / total if total else 1
+    return (f"Runs with one thread had a CPU for {share:.0%} of their time; on a machine that does nothing else it is "
+            "nearly all.")
+
+
+def report(results):
+    rows = results.all_rows()
+    lost, won, notes = losses(rows), wins(rows), results.notes
+    for key in stale_notes(lost, notes) if rows else []:
+        say(f"a note for \"{key}\", which is no loss (any more)")
+    lines = ["# RnBench: rnAlloc and its peers", "", f"{WRITTEN} Medians; ratios below 1: rnAlloc needs less. Memory "
+             "is the peak that was resident, less the benchmark's own tables; in `kept` rows what is left when all "
+             "is freed, for `start` the child's, for traces what the replay added; it is not compared where a workload "
+             "never writes to its blocks.", ""]
+    if not rows:
+        return "\n".join([*lines, "Nothing is measured yet, or rnAlloc or every peer was left out.", ""])
+    lines += stamps(results, "- ")
+    if results.runs.get("workloads"):
+        lines += ["", quietness(results.runs["workloads"])]
+    lines += ["", f"## Where rnAlloc loses: {len(lost)} of {len(rows)} rows", "",
+              f"Every ratio above {LOSS:.2f}, the worst first.", "", row_lines(lost), ""]
+    if lost:
+        lines += ["Causes, and what was tried:", "", *causes(lost, notes), ""]
+    lines += [f"## Where rnAlloc wins: {len(won)} of {len(rows)} rows", "",
+              f"Every ratio below {1 / LOSS:.2f}, the clearest first.", "", row_lines(won), "",
+              "## Means", "", "Geometric means of rnAlloc over the best peer of each row, which is another peer in each.",
+              "", table(["rows", "number", "mean", "worst", f"above {GOAL_ROW:.2f}"], mean_rows(results)), ""]
+    if goals(results):
+        lines += ["Goals, on RnBench's workloads:", "", *goals(results), ""]
+    lines += standings(results)
+    lines += faults(results)
+    lines += instructions(results)
+    return "\n".join([*lines, "## More", "", *links(results), ""])
+
+
+def standings(results):
+    """Each allocator against the best of the row, ours included: nobody is best everywhere."""
+    runs = results.runs.get("workloads")
+    if not runs:
+        return []
+    rows = []
+    for what in (TIME, MEMORY):
+        ratios = {a.name: [] for a in runs.allocators}
         for cell in runs.cells:
-            for allocator in self.allocators:
-                count = runs.runs[cell.key, allocator.name][-1]["results"].get("misaligned_blocks", 0)
-                if count:
-                    lines.append(f"- {allocator.title}, {cell.title}: {count:,.0f} blocks not aligned as asked for")
-        return ["## Faults found", "", *lines, ""] if lines else []
+            medians = {a.name: runs.median(cell, a, what) for a in runs.allocators}
+            best = min(medians.values())
+            for name, median in medians.items():
+                if best > 0 and cell.tells(what):
+                    ratios[name].append(median / best)
+        rows.append([f"{what}: mean", *(f"{benchlib.geometric_mean(r):.2f}" for r in ratios.values())])
+        rows.append([f"{what}: worst row", *(f"{max(r):.2f}" for r in ratios.values())])
+    return ["## Every allocator against the best of each row", "", results.stamp("workloads", "workloads"), "",
+            table(["", *(a.title for a in runs.allocators)], rows), ""]
 
-    def neighbours(self):
-        """What other scripts wrote beside this report."""
-        known = {"figures.md": "the figures rnAlloc promises",
-                 "compare.md": "random slots from 1 to 32 threads by hyperfine",
-                 "programs.md": "real programs, time and memory", "real-programs.md": "real programs, same output",
-                 "traces.md": "recorded traces", "flame-bulk.svg": "flame graph of bulk under rnAlloc",
-                 "flame-larson.svg": "flame graph of larson under rnAlloc"}
-        folder = benchlib.pathlib.Path(self.session.options.out)
-        return [f"- [{name}]({name}): {what}" for name, what in known.items() if (folder / name).exists()]
 
-    def latency_table(self):
-        runs = self.data["latency"]
-        rows = []
-        for cell in runs.cells:
-            for allocator in runs.allocators:
-                latency = runs.runs[cell.key, allocator.name][-1]["latency"]
-                for call in ("alloc", "free"):
-                    rows.append([cell.title, allocator.title, call,
-                                 *(f"{latency[call][name + '_ns']:,.0f}" for name in QUANTILES),
-                                 f"{latency['clock_cost_ns']:.0f}"])
-        return ("In ns; `clock` is what the timing itself costs, and is included.\n\n"
-                + table(["workload", "allocator", "call", *QUANTILES.values(), "clock"], rows))
+def faults(results):
+    """What runs counted that no allocator should give."""
+    runs = results.runs.get("workloads")
+    lines = []
+    for cell in runs.cells if runs else []:
+        for allocator in runs.allocators:
+            count = runs.runs[cell.key, allocator.name][-1].get("results", {}).get("misaligned_blocks", 0)
+            if count:
+                lines.append(f"- {allocator.title}, {cell.title}: {count:,.0f} blocks not aligned as asked for")
+    return ["## Faults found", "", *lines, ""] if lines else []
 
-    # workloads.md
 
-    def tables(self):
-        lines = self.head("RnBench: every workload under every allocator")
-        lines += [f"Cells: median (smallest..largest), ratio to {self.base.title}; the best of a row is bold."]
-        for what in (TIME, MEMORY):
-            lines += ["", f"## {what.capitalize()}, {UNITS[what]}", "", self.data["workloads"].table(what, self.base)]
-        lines += ["", "## Memory kept, MiB", "", self.data["slow"].table(MEMORY, self.base)]
-        lines += ["", "## Overhead: (peak resident - resident before) / live bytes at the peak", "",
-                  "Live bytes are what the program asked for, from a run with `--check`. Below 1 where blocks are not "
-                  "written whole; large where there is little live memory.", "", self.overhead_table()]
-        lines += ["", "## Page faults, system time and context switches (medians)", "", self.kernel_table()]
-        lines += ["", "## Counters, user mode, per operation", "", self.counter_table(), ""]
-        return "\n".join(lines)
+def instructions(results):
+    raw = results.raw["instructions"]
+    if not raw:
+        return []
+    return ["## Instructions, exact, by callgrind", "", results.stamp("instructions", "workloads"), "",
+            *(f"- {line}" for line in raw["lines"]), ""]
 
-    def overhead_table(self):
-        runs = self.data["workloads"]
-        rows = []
-        for cell in runs.cells:
-            live = self.live.get(cell.key)
-            if not live or live < MIB:
-                continue
+
+def links(results):
+    known = {"workloads.md": "every workload: medians, spreads, ratios, overhead, counters",
+             "lineage.md": "the designs that led here", "traces.md": "recorded programs, replayed",
+             "programs.md": "whole programs", "latency.md": "latency of every call",
+             "figures.md": "what the design set out to reach",
+             "compare.md": "random slots from 1 to 32 threads, by hyperfine",
+             "real-programs.md": "programs of Debian: the same output as under glibc",
+             "workloads.svg": "time and memory of every workload", "threads.svg": "threads against throughput",
+             "idle.svg": "threads against memory kept", "latency.svg": "latency tails", "lineage.svg": "the lineage",
+             "flame-bulk.svg": "flame graph of bulk", "flame-larson.svg": "flame graph of larson"}
+    made = {*(name for name in ("workloads.md", "workloads.svg") if results.raw["workloads"]),
+            *(name for name in ("latency.md", "latency.svg") if results.raw["latency"]),
+            *(name for name in ("lineage.md", "lineage.svg") if results.raw["lineage"]),
+            *(name for name in ("threads.svg", "idle.svg") if results.raw["threads"]),
+            *(["traces.md"] if results.raw["traces"] else [])}
+    return [f"- [{name}]({name}): {what}" for name, what in known.items()
+            if name in made or (results.folder / name).exists()]
+
+
+# README.md
+
+def with_numbers(readme, results):
+    """README's text with the block between the marks written anew. Fails where the marks are gone."""
+    if readme.count(BEGIN) != 1 or readme.count(END) != 1:
+        raise Failure(f"README.md: the marks of the numbers are not there once each: {BEGIN} and {END}")
+    return re.sub(re.escape(BEGIN) + ".*?" + re.escape(END), lambda _match: numbers_block(results), readme, flags=re.S)
+
+
+def numbers_block(results):
+    rows = results.all_rows()
+    if not rows:
+        return "\n".join([BEGIN, "Not measured yet: `make results`.", END])
+    lost, won = losses(rows), wins(rows)
+    lines = [BEGIN, f"Of {len(rows)} rows rnAlloc loses {len(lost)} to the best peer of the row by more than "
+             f"{LOSS - 1:.0%}, and wins {len(won)} by as much.", ""]
+    if lost:
+        lines += ["The worst losses: " + "; ".join(f"{row.title}, {row.what} {row.ratio:.2f}" for row in lost[:3])
+                  + ".", ""]
+    lines += [table(["geometric mean of rnAlloc over the best peer of each row", "rows", "mean", "worst",
+                     f"above {GOAL_ROW:.2f}"], mean_rows(results)), ""]
+    return "\n".join([*lines, *stamps(results, "- "), "", END])
+
+
+# workloads.md, latency.md, traces.md
+
+def head(results, part, title, words):
+    return [f"# {title}", "", f"{WRITTEN} {results.raw[part]['rounds']} interleaved rounds. {words}", "",
+            benchlib.machine_table(results.raw[part]["machine"]), ""]
+
+
+def workload_tables(results):
+    runs = results.runs["workloads"]
+    base = runs.allocators[0]
+    quick = "**A quick run: small counts, few rounds; not the figures to quote.** " if results.raw["workloads"].get(
+        "quick") else ""
+    lines = head(results, "workloads", "RnBench: every workload under every allocator", f"{quick}Cells: median "
+                 f"(smallest..largest), ratio to {base.title}; the best of a row is bold. {quietness(runs)}")
+    lines += ["## Time, ns per operation", "", runs.table(TIME, base), "", "## Memory, MiB", "",
+              "Where a workload never writes to its blocks, memory is not compared: "
+              + ", ".join(cell.title for cell in runs.cells if not cell.written) + ".", "",
+              runs.table(MEMORY, base), ""]
+    if results.runs.get("kept"):
+        kept = results.runs["kept"]
+        lines += ["## Memory kept, MiB", "", results.stamp("kept"), "", kept.table(MEMORY, kept.allocators[0]), ""]
+    lines += ["## Overhead: (peak resident - resident before) / live bytes at the peak", "",
+              "Live bytes are what the program asked for, from a run with `--check`. Below 1 where blocks are not "
+              "written whole; large where there is little live memory.", "", overhead_table(results), "",
+              "## Page faults, system time and context switches (medians)", "", kernel_table(runs), ""]
+    if results.runs.get("counters"):
+        lines += ["## Counters, user mode, per operation", "", results.stamp("counters"), "",
+                  counter_table(results.runs["counters"]), ""]
+    return "\n".join(lines)
+
+
+def overhead_table(results):
+    runs, live_bytes = results.runs["workloads"], results.raw["workloads"].get("peak_live_bytes", {})
+    rows = []
+    for cell in runs.cells:
+        live = live_bytes.get(cell.key)
+        if live and live >= MIB:
             rows.append([cell.title, f"{live / MIB:,.1f}", *(
                 f"{runs.median(cell, a, lambda run: run['peak_rss_bytes'] - run['rss_before_bytes']) / live:.2f}"
-                for a in self.allocators)])
-        return table(["", "live MiB", *self.titles], rows)
+                for a in runs.allocators)])
+    return table(["", "live MiB", *(a.title for a in runs.allocators)], rows)
 
-    def kernel_table(self):
-        runs = self.data["workloads"]
 
-        def cell_text(cell, allocator):
-            faults = runs.median(cell, allocator, "minor_faults")
-            system = runs.median(cell, allocator, "system_ns") / 1e6
-            switches = runs.median(cell, allocator, lambda run: run["voluntary_switches"] + run["involuntary_switches"])
-            return f"{faults:,.0f}, {system:,.0f} ms, {switches:,.0f}"
-        rows = [[cell.title, *(cell_text(cell, allocator) for allocator in self.allocators)] for cell in runs.cells]
-        return table(["", *self.titles], rows)
+def kernel_table(runs):
+    def text(cell, allocator):
+        faults_seen = runs.median(cell, allocator, "minor_faults")
+        system = runs.median(cell, allocator, "system_ns") / 1e6
+        switches = runs.median(cell, allocator, lambda run: run["voluntary_switches"] + run["involuntary_switches"])
+        return f"{faults_seen:,.0f}, {system:,.0f} ms, {switches:,.0f}"
+    rows = [[cell.title, *(text(cell, allocator) for allocator in runs.allocators)] for cell in runs.cells]
+    return table(["", *(a.title for a in runs.allocators)], rows)
 
-    def counter_table(self):
-        runs = self.data["counters"]
-        rows, reasons = [], set()
-        for cell in runs.cells:
-            for name in ("instructions", "cycles", "cache_misses", "dtlb_misses"):
-                row = [f"{cell.title}: {name.replace('_', ' ')}"]
-                for allocator in runs.allocators:
-                    run = runs.runs[cell.key, allocator.name][-1]
-                    reasons.add(run["counters"]["not_counted"])
-                    value = run["counters"].get(name)
-                    row.append("not counted on this machine" if value is None else f"{value / max(1, run['ops']):,.3f}")
-                rows.append(row)
-        reasons.discard("")
-        said = [f"\nNot counted on this machine: {reason}." for reason in reasons]
-        return "\n".join([table(["", *self.titles], rows), *said])
 
-    # pictures
+def counter_table(runs):
+    rows, reasons = [], set()
+    for cell in runs.cells:
+        for name in ("instructions", "cycles", "cache_misses", "dtlb_misses"):
+            values = []
+            for allocator in runs.allocators:
+                run = runs.runs[cell.key, allocator.name][-1]
+                reasons.add(run["counters"]["not_counted"])
+                value = run["counters"].get(name)
+                values.append(None if value is None else f"{value / max(1, run['ops']):,.3f}")
+            if any(values):
+                rows.append([f"{cell.title}: {name.replace('_', ' ')}", *(value or "-" for value in values)])
+    said = [f"Not counted on this machine: {reason}. REPORT.md has callgrind's exact instruction counts instead."
+            for reason in sorted(reasons - {""})]
+    tables = [table(["", *(a.title for a in runs.allocators)], rows), ""] if rows else []
+    return "\n".join([*tables, *said])
 
-    def date(self):
-        return f"{self.facts['date']}, {self.facts['CPU']}, {self.facts['kernel']}"
 
-    def picture_workloads(self):
-        panels = []
-        cells = [(runs, cell) for runs in self.main for cell in runs.cells]
-        for what, heading in ((TIME, "time"), (MEMORY, "memory")):
-            rows = []
-            for runs, cell in cells:
-                medians = {a.title: runs.median(cell, a, what) for a in self.allocators}
-                best = max(min(medians.values()), 1e-9)
-                untimed = what == TIME and not cell.timed
-                rows.append((cell.title, {} if untimed else {title: value / best for title, value in medians.items()}))
-            panels.append((f"{heading}, as a multiple of the best (1)", rows))
-        return svgchart.bars(f"RnBench: less is better ({self.date()})", self.titles, panels)
+def latency_document(results):
+    runs = results.runs["latency"]
+    rows = []
+    for cell in runs.cells:
+        for call in ("alloc", "free"):
+            columns = {name: {a.name: runs.median(cell, a, lambda run, c=call, n=name: run["latency"][c][n + "_ns"])
+                              for a in runs.allocators} for name in QUANTILES}
+            for allocator in runs.allocators:
+                clock = runs.median(cell, allocator, lambda run: run["latency"]["clock_cost_ns"])
+                rows.append([cell.title, allocator.title, call, *(
+                    f"**{values[allocator.name]:,.0f}**" if values[allocator.name] == min(values.values())
+                    else f"{values[allocator.name]:,.0f}" for values in columns.values()), f"{clock:.0f}"])
+    lines = head(results, "latency", "Latency of every call", "In ns, medians over the rounds of each run's "
+                 "quantile; the best is bold. `clock` is what the timing itself costs, and is included. The longest "
+                 "calls hold what the kernel and other programs did meanwhile.")
+    return "\n".join([*lines, table(["workload", "allocator", "call", *QUANTILES.values(), "clock"], rows), "",
+                      "![latency](latency.svg)", ""])
 
-    def series(self, name, counts, value):
-        runs = self.data["lines"]
-        cells = {cell.key: cell for cell in runs.cells}
-        return {a.title: [value(runs, cells[f"{name}-{count}"], a) for count in counts] for a in self.allocators}
 
-    def picture_threads(self):
-        counts = self.session.plan.threads
-        def throughput(runs, cell, allocator):
-            return runs.median(cell, allocator, "ops_per_second") / 1e6
-        charts = [(f"{name}: million operations per second by number of threads", counts, False,
-                   self.series(name, counts, throughput)) for name in ("slots", "larson")]
-        return svgchart.lines(f"Threads against throughput: more is better ({self.date()})", self.titles, charts)
-
-    def picture_idle(self):
-        counts = self.session.plan.fleet
-        charts = [("MiB kept by threads that freed everything and sleep, by their number", counts, True, self.series(
-            "idle", counts, lambda runs, cell, a: runs.median(cell, a, MEMORY)))]
-        return svgchart.lines(f"Threads against memory kept: less is better ({self.date()})", self.titles, charts)
-
-    def picture_latency(self):
-        runs = self.data["latency"]
-        charts = []
-        for cell in runs.cells:
-            for call in ("alloc", "free"):
-                charts.append((f"{cell.title}: {call}, ns", list(QUANTILES.values()), True, {
-                    a.title: [runs.runs[cell.key, a.name][-1]["latency"][call][name + "_ns"] for name in QUANTILES]
-                    for a in self.allocators}))
-        return svgchart.lines(f"Latency tails: less is better ({self.date()})", self.titles, charts)
+def trace_document(results):
+    runs = results.runs["traces"]
+    base = runs.allocators[0]
+    lines = head(results, "traces", "Recorded programs, replayed", "Each trace of rnbench/traces is played many times "
+                 "in one process, with its threads as they were; time is of one playing, memory what the replay added "
+                 f"to the process at its peak. Cells: median (smallest..largest), ratio to {base.title}; the best of a "
+                 "row is bold.")
+    rows = [[cell.title, *(f"{runs.median(cell, a, 'utilization'):.3f}" for a in runs.allocators)]
+            for cell in runs.cells]
+    return "\n".join([*lines, "## Time, ns per event", "", runs.table(TIME, base), "", "## Peak memory, MiB", "",
+                      runs.table(MEMORY, base, 2), "", "## Utilization: peak live bytes / peak memory", "",
+                      "Above 1 where blocks were not written whole.", "",
+                      table(["", *(a.title for a in runs.allocators)], rows), ""])

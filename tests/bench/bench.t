@@ -59,6 +59,13 @@ sub fake { return ('--allocator', join ',', "fake=$bin/fake.so", @_) }
     cmp_ok($got->{peak_rss_bytes}, '>=', $got->{rss_end_bytes} - 200_000, 'leak: the peak is not below the end');
     cmp_ok(abs($got->{minor_faults} - $leak / 4096), '<', 500, 'leak: each page is one fault');
 
+    my ($few, $many) = map { report('--workload', 'slots', '--slots', $_, '--iters', 1, '--sizes', 64, fake()) }
+        1000, 2_000_000;
+    my $tables = $many->{own_bytes} - $few->{own_bytes};
+    cmp_ok(abs($tables - 1_999_000 * 8), '<', 9000, 'own tables: told to the page') or diag($tables);
+    my ($thin, $thick) = map { $_->{peak_rss_bytes} - $_->{own_bytes} } $few, $many;
+    cmp_ok(abs($thick - $thin), '<', 500_000, 'own tables: no part of what is left') or diag("$thin, $thick");
+
     $got = report('--workload', 'sequential', '--slots', 500, '--iters', 2000, '--sizes', '100', '--check');
     is($got->{peak_live_bytes}, 50000, 'check: live bytes at the peak are what was asked for');
     is($got->{live_bytes}, 0, 'check: and none at the end');

@@ -46,7 +46,7 @@ ok(!-e "$dir/nothing", 'nothing was written');
 {
     my @fakes = map { ('--allocator', "cost$_=$bin/fake.so,FAKE_ALLOC_NS=$_") } 50000, 150000;
     my $run = script('bench', @common, '--rounds', 7, '--workload', 'sequential', @fakes, '--out', $dir,
-                     '--', '--iters', 200, '--slots', 100);
+                     '--', '--iters', 8, '--slots', 4);
     is(ended($run), 'exit 0', 'bench runs two fakes') or diag($run->{err});
     open my $file, '<', "$dir/bench.json" or die;
     my $runs = decode_json(do { local $/; <$file> })->{runs};

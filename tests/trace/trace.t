@@ -61,6 +61,18 @@ for my $how ('', 'kill') {
 }
 is(scalar(grep { /raw/ } glob("$dir/*")), 0, 'no raw files are left behind');
 
+{
+    my ($once, $often) = map { run_program({preload => ''}, $rnbench, 'replay', '--json', '--times', $_, "$dir/known.rnt")->{out} }
+        1, 50;
+    my ($events) = $once =~ /("events": \d+, "blocks": \d+)/;
+    like($often, qr/\Q$events\E/, 'replay --times: the same events and blocks');
+    my @live = map { /"peak_live_bytes": (\d+)/ } $once, $often;
+    is($live[0], $live[1], 'replay --times: the same live bytes');
+    my @peak = map { /"peak_resident_bytes": (\d+)/ } $once, $often;
+    cmp_ok($peak[1], '<', $peak[0] + 5 * $live[0], 'replay --times: what was left over is freed in between');
+}
+refused('replay --times 0', 'is not possible', 'replay', '--times', '0', "$dir/known.rnt");
+
 refused('a program that is none', 'No such file', 'record', '-o', "$dir/x.rnt", '--', "$dir/none");
 refused('record without a program', 'usage', 'record', '-o', "$dir/x.rnt");
 refused('replay of nothing', 'usage', 'replay');

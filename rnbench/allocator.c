@@ -171,8 +171,7 @@ static void expand(char *copy, size_t room, const char *text) {
     strcpy(copy + length, text);
 }
 
-/* First start: restarts and does not come back. Second start: gives the name, and proves the path below. */
-static const char *restart_preloaded(const char *text, char **argv, char *path) {
+const char *allocator_preload(const char *text, char **argv, char *path) {
     static char copy[2 * PATH_MAX];
     char *variables;
     expand(copy, sizeof copy, text);
@@ -211,7 +210,7 @@ void allocator_load(struct allocator *allocator, const struct options *options, 
     } else {
         allocator->name = "malloc";
         if (options->allocator == ALLOCATOR_PRELOADED)
-            allocator->name = restart_preloaded(options->preload, argv, path);
+            allocator->name = allocator_preload(options->preload, argv, path);
         load_malloc(allocator);
     }
     note_object(allocator);

@@ -43,7 +43,7 @@ int main(int argc, char **argv) {
         return replay_main(argc - 1, argv + 1);
     options_parse(&bench.options, argc, argv);
     if (bench.options.help)
-        options_help();
+        options_help(&bench.options);
     else if (bench.options.list)
         report_list();
     else {

@@ -132,7 +132,7 @@ static uint64_t parse_choice(const struct row *row, const char *text) {
 static uint64_t parse_seconds(const struct row *row, const char *text) {
     char *end;
     errno = 0;
-    double seconds = *text >= '0' && *text <= '9' ? strtod(text, &end) : -1;
+    double seconds = *text && strspn(text, "0123456789.") == strlen(text) ? strtod(text, &end) : -1;
     if (seconds < 0 || *end || errno)
         fail("--%s: \"%s\" is not a number of seconds", row->name, text);
     if (seconds * 1000 < (double)row->min || seconds * 1000 > (double)row->max)
@@ -215,11 +215,13 @@ static const struct workload *fill_defaults(struct options *options, int argc, c
     enum { ENDLESS = 60 };
     const char *name = workloads[0]->name;
     const char *value;
-    bool endless = false;
+    bool endless = false, given = false;
     for (int i = 1; i < argc; i++) {
         size_t offset = next_option(argc, argv, &i, &value)->offset;
-        if (offset == FIELD(workload))
+        if (offset == FIELD(workload)) {
             name = value;
+            given = true;
+        }
         endless |= offset == FIELD(duration);
     }
     const struct workload *workload = workload_find(name);
@@ -227,6 +229,7 @@ static const struct workload *fill_defaults(struct options *options, int argc, c
         fail("unknown workload \"%s\" (see --list)", name);
     *options = workload->defaults;
     options->workload = workload->name;
+    options->workload_given = given;
     options->seed = 1;
     if (endless && (workload->takes & TAKES_ROUNDS))
         options->rounds = 1ULL << ENDLESS;
@@ -258,16 +261,45 @@ void options_parse(struct options *options, int argc, char **argv) {
     need_sense(options);
 }
 
-void options_help(void) {
+/* What the row has without a word on it; nothing where that is 0 or said already. */
+static void print_default(const struct options *options, const struct row *row) {
+    uint64_t value;
+    memcpy(&value, (const char *)options + row->offset, sizeof value);
+    if (row->kind == KIND_SIZES) {
+        for (unsigned i = 0; i < options->size_count; i++)
+            printf("%s%llu", i ? "," : " (default ", (unsigned long long)options->sizes[i]);
+        printf(")");
+    } else if (row->kind == KIND_COUNT || row->kind == KIND_BYTES) {
+        if (value && row->offset != FIELD(seed))
+            printf(" (default %llu)", (unsigned long long)value);
+    } else if (row->kind == KIND_CHOICE) {
+        const char *word = row->value;
+        for (; value > 0; value--)
+            word = strchr(word, '|') + 1;
+        printf(" (default %.*s)", (int)strcspn(word, "|"), word);
+    }
+}
+
+void options_help(const struct options *options) {
+    const struct workload *workload = options->workload_given ? workload_find(options->workload) : NULL;
     printf(
         "rnbench: a benchmark of memory allocators\n\n"
         "usage: rnbench --threads N --slots S --iters I [options]\n"
-        "       rnbench --workload NAME [options]\n\n"
+        "       rnbench --workload NAME [options]          (--workload NAME --help: what it takes, and its defaults)\n"
+        "       rnbench record -o FILE [--] PROGRAM ...    (rnbench record --help)\n"
+        "       rnbench replay [options] FILE...           (rnbench replay --help)\n\n"
         "Numbers may end in K, M or G (powers of 1024).\n\n");
+    if (workload)
+        printf("%s: %s\nsource: %s\n\n", workload->name, workload->sentence, workload->source);
     for (const struct row *row = rows; row < rows + ROWS; row++) {
         char left[64];
+        if (workload && row->takes && !(workload->takes & row->takes))
+            continue;
         snprintf(left, sizeof left, "--%s%s%s", row->name, row->value ? " " : "", row->value ? row->value : "");
-        printf("  %-28s %s\n", left, row->help);
+        printf("  %-28s %s", left, row->help);
+        if (workload)
+            print_default(options, row);
+        printf("\n");
     }
     printf(
         "\nExit status: 0; 2 with one line on stderr; 1 with one line where --check found a fault of the allocator.\n");

@@ -48,14 +48,19 @@ static uint64_t peak_bytes(const struct bench *bench) {
     return bench->rss_end > peak ? bench->rss_end : peak;
 }
 
+enum { TOLD_THREADS = 64 };
+
 static void print_text(const struct bench *bench) {
     const struct options *options = &bench->options;
     printf("workload %s, allocator %s from %s", bench->workload->name, bench->allocator.name, bench->allocator.object);
     if (*bench->allocator.mode)
         printf(" (%s)", bench->allocator.mode);
     printf("\n");
-    for (unsigned i = 0; i < options->threads; i++)
+    for (unsigned i = 0; i < options->threads && i < TOLD_THREADS; i++)
         printf("thread %-4u %12.3f ms\n", i, milliseconds(bench->threads[i].end_ns - bench->threads[i].start_ns));
+    if (options->threads > TOLD_THREADS)
+        printf("... and %llu threads more (all of them with --json)\n",
+               (unsigned long long)options->threads - TOLD_THREADS);
     printf("total       %12.3f ms\n", milliseconds(bench->total_ns));
     printf("%llu operations, %llu allocations, %llu frees; %.4g operations per second\n", SUM(bench, ops),
            SUM(bench, allocs), SUM(bench, frees), ops_per_second(bench));

@@ -72,9 +72,10 @@ struct options {
     uint64_t sizes[MAX_SIZES];
     uint64_t size_count;
     const char *workload; /* name */
-    const char *library;  /* path of librnalloc.so, or NULL */
-    const char *preload;  /* the text of --allocator NAME=PATH[,VARIABLE=VALUE...], or NULL */
-    const char *program;  /* what the workload start starts */
+    bool workload_given;
+    const char *library; /* path of librnalloc.so, or NULL */
+    const char *preload; /* the text of --allocator NAME=PATH[,VARIABLE=VALUE...], or NULL */
+    const char *program; /* what the workload start starts */
 };
 
 struct allocator {
@@ -165,7 +166,7 @@ struct workload {
 
 /* options.c: fills *options or ends the process with one line and status 2. */
 void options_parse(struct options *options, int argc, char **argv);
-void options_help(void);
+void options_help(const struct options *options); /* of one workload where that was given, with its defaults */
 
 /* workloads.c: the table; NULL ends it. */
 extern const struct workload *const workloads[];
@@ -174,6 +175,11 @@ const struct workload *workload_find(const char *name);
 /* allocator.c: resolves the functions; ends the process where they cannot be had. For an allocator to be preloaded the
  * program is started anew, with `argv`. */
 void allocator_load(struct allocator *allocator, const struct options *options, char **argv);
+
+/* For lineage:NAME or NAME=/path/lib.so[,VARIABLE=VALUE...]. The first time it starts `argv` anew and does not come
+ * back; then it gives the name, and in `path`, of PATH_MAX bytes, the file that malloc has to come from, which it does
+ * not prove. */
+const char *allocator_preload(const char *text, char **argv, char *path);
 
 /* Stages of a team's work. `prepare` and `finish` are not timed. `pause` runs on the main thread after the last body
  * ended, while all threads still live and hold what they have. Each but `body` may be NULL. */

@@ -62,8 +62,9 @@ static struct record_options parse(int argc, char **argv) {
     options.command = argv + i;
     if (!options.output || i >= argc)
         fail("record: usage: rnbench record -o FILE [--program NAME] [--limit N] [--] PROGRAM [ARGUMENT...]");
-    if (options.limit && strspn(options.limit, "0123456789") != strlen(options.limit))
-        fail("record: --limit: \"%s\" is not a number", options.limit);
+    if (options.limit &&
+        (strspn(options.limit, "0123456789") != strlen(options.limit) || strtoull(options.limit, NULL, 10) == 0))
+        fail("record: --limit: \"%s\" is not a number from 1", options.limit);
     return options;
 }
 
@@ -285,10 +286,18 @@ static void remove_raw(const char *folder) {
     rmdir(folder);
 }
 
+/* The trace is renamed into place when it is whole, which would put a file where a device or a pipe was. */
+static void need_regular(const char *path) {
+    struct stat status;
+    if (stat(path, &status) == 0 && !S_ISREG(status.st_mode))
+        fail("record: %s is not a regular file", path);
+}
+
 int record_main(int argc, char **argv) {
     struct record_options options = parse(argc, argv);
     static char folder[PATH_MAX], prefix[PATH_MAX + 8], largest[PATH_MAX];
     static struct trace trace;
+    need_regular(options.output);
     if (snprintf(folder, sizeof folder, "%s.raw-XXXXXX", options.output) >= (int)sizeof folder || !mkdtemp(folder))
         fail("record: %s: %s", options.output, strerror(errno));
     char *absolute = realpath(folder, NULL);

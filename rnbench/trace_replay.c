@@ -23,7 +23,7 @@
 
 struct replay_options {
     char **paths;
-    const char *preload;
+    const char *allocator; /* lineage:NAME or NAME=PATH..., or NULL */
     bool one_thread, json, print;
     uint64_t times;  /* that each trace is played */
     double lab_rate; /* operations per second that earn the malloc lab's whole throughput score */
@@ -294,13 +294,15 @@ static void print_score(const struct outcome *outcomes, unsigned count, double f
 
 static void replay_help(void) {
     printf(
-        "usage: rnbench replay [--threads as-recorded|1] [--times N] [--preload LIB] [--json] [--lab-rate N] "
-        "FILE...\n\n"
+        "usage: rnbench replay [--threads as-recorded|1] [--times N] [--allocator NAME] [--json] "
+        "[--lab-rate N] FILE...\n\n"
         "Makes the calls of each trace again, each in a process of its own, of the malloc that is loaded.\n\n"
         "  --threads as-recorded|1   a thread for each that was recorded (default), or one for all\n"
         "  --times N                 plays each N times in its process, and tells the mean time: what was not\n"
         "                            freed is freed in between, untimed\n"
-        "  --preload LIB             under this library: sets LD_PRELOAD, and checks that it took effect\n"
+        "  --allocator NAME          NAME=/path/lib.so[,VARIABLE=VALUE...]: that library, preloaded, and proved to\n"
+        "                            be in effect; lineage:NAME: one of rnbench/lineage\n"
+        "  --preload LIB             the same as --allocator preload=LIB\n"
         "  --json                    one JSON object a trace\n"
         "  --print                   do nothing but print the calls, a line each\n"
         "  --lab-rate N              operations per second for the full throughput score of .rep traces (default "
@@ -308,6 +310,12 @@ static void replay_help(void) {
         "                            AVG_LIBC_THRUPUT of the malloc lab's config.h)\n\n"
         "Utilization is the largest sum of bytes asked for and live, over the growth of resident memory at its peak.\n"
         "Exit status: 0, or 2 with one line on stderr.\n");
+}
+
+static const char *named_preload(const char *library) {
+    static char text[PATH_MAX + 16];
+    snprintf(text, sizeof text, "preload=%s", library);
+    return text;
 }
 
 static void parse(struct replay_options *options, int argc, char **argv) {
@@ -328,12 +336,15 @@ static void parse(struct replay_options *options, int argc, char **argv) {
             continue;
         }
         if (strcmp(name, "--threads") != 0 && strcmp(name, "--preload") != 0 && strcmp(name, "--lab-rate") != 0 &&
-            strcmp(name, "--times") != 0)
+            strcmp(name, "--times") != 0 && strcmp(name, "--allocator") != 0)
             fail("replay: unknown option \"%s\" (see rnbench replay --help)", name);
         if (++i >= argc)
             fail("replay: %s needs a value", name);
         if (strcmp(name, "--preload") == 0)
-            options->preload = argv[i];
+            options->allocator = named_preload(argv[i]);
+        else if (strcmp(name, "--allocator") == 0 &&
+                 (strchr(argv[i], '=') || strncmp(argv[i], "lineage:", strlen("lineage:")) == 0))
+            options->allocator = argv[i];
         else if (strcmp(name, "--lab-rate") == 0 && atof(argv[i]) > 0)
             options->lab_rate = atof(argv[i]);
         else if (strcmp(name, "--times") == 0 && strspn(argv[i], "0123456789") == strlen(argv[i]) &&
@@ -346,31 +357,24 @@ static void parse(struct replay_options *options, int argc, char **argv) {
     }
     options->paths = argv + i;
     if (i >= argc)
-        fail("replay: usage: rnbench replay [--threads as-recorded|1] [--preload LIB] FILE...");
+        fail("replay: usage: rnbench replay [--threads as-recorded|1] [--allocator NAME] FILE...");
 }
 
-/* Starts this program again under the library, unless it runs under it already. */
-static void preload(const char *library, char **argv) {
+/* Starts this program again under the allocator, unless it runs under it already. */
+static void preload(const char *text, char **argv) {
     char wanted[PATH_MAX], used[PATH_MAX] = "";
     Dl_info info;
-    if (!realpath(library, wanted))
-        fail("replay: --preload: %s: %s", library, strerror(errno));
-    if (dladdr(dlsym(RTLD_DEFAULT, "malloc"), &info) && realpath(info.dli_fname, used) && strcmp(used, wanted) == 0)
-        return;
-    if (getenv("RNBENCH_REPLAY_PRELOADED"))
-        fail("replay: --preload: %s did not take effect: malloc is in %s", wanted, used);
-    setenv("RNBENCH_REPLAY_PRELOADED", "1", 1);
-    setenv("LD_PRELOAD", wanted, 1);
     argv[-1] = program_invocation_name; /* main gave us its own arguments but for the first */
-    execv("/proc/self/exe", argv - 1);
-    fail("replay: %s", strerror(errno));
+    const char *name = allocator_preload(text, argv - 1, wanted);
+    if (!dladdr(dlsym(RTLD_DEFAULT, "malloc"), &info) || !realpath(info.dli_fname, used) || strcmp(used, wanted) != 0)
+        fail("replay: allocator %s did not take effect: malloc comes from %s", name, used);
 }
 
 int replay_main(int argc, char **argv) {
     struct replay_options options;
     parse(&options, argc, argv);
-    if (options.preload)
-        preload(options.preload, argv);
+    if (options.allocator)
+        preload(options.allocator, argv);
     unsigned count = (unsigned)(argc - (options.paths - argv));
     for (unsigned i = 0; i < count && options.print; i++)
         print_events(options.paths[i]);

@@ -123,6 +123,18 @@ for my $workload (@listed) {
     }
 }
 
+# The help of a workload has what it takes, with defaults, and nothing else.
+{
+    my $help = rnbench('--workload', 'larson', '--help')->{out};
+    like($help, qr/^larson: a server.*^source: Larson/ms, 'help of a workload: what it shows, and its source');
+    like($help, qr/^  --slots S .*\(default 1000\)$/m, 'help of a workload: defaults');
+    like($help, qr/^  --distribution .*\(default uniform\)$/m, 'help of a workload: default words');
+    unlike($help, qr/--stride/, 'help of a workload: not what it does not take');
+    my $all = rnbench('--help')->{out};
+    like($all, qr/--stride.*--allocator/s, 'help: every option');
+    like($all, qr/rnbench record.*rnbench replay/s, 'help: record and replay');
+}
+
 # Errors: status 2, one line, nothing on standard output.
 my @errors = (
     [['--workload', 'nix'], qr/unknown workload "nix"/],
@@ -133,6 +145,7 @@ my @errors = (
     [['--threads', '-1'], qr/is not a number/],
     [['--duration', 'long'], qr/is not a number of seconds/],
     [['--duration', '0'], qr/is not in/],
+    [['--duration', '0x10'], qr/is not a number of seconds/],
     [['--stride', '3'], qr/does not take it/],
     [['--workload', 'start', '--check'], qr/does not take it/],
     [['--workload', 'producer', '--threads', '3'], qr/even number/],

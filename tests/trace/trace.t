@@ -71,6 +71,16 @@ is(scalar(grep { /raw/ } glob("$dir/*")), 0, 'no raw files are left behind');
     my @peak = map { /"peak_resident_bytes": (\d+)/ } $once, $often;
     cmp_ok($peak[1], '<', $peak[0] + 5 * $live[0], 'replay --times: what was left over is freed in between');
 }
+system('mkfifo', "$dir/pipe.rnt") == 0 or die 'mkfifo';
+refused('record into a pipe', 'not a regular file', 'record', '-o', "$dir/pipe.rnt", '--', $known);
+ok(-p "$dir/pipe.rnt", 'record into a pipe: it still is one');
+refused('record nothing', 'not a number from 1', 'record', '-o', "$dir/x.rnt", '--limit', '0', '--', $known);
+for my $how (['--preload', "$lib/librnalloc.so"], ['--allocator', "rn=$lib/librnalloc.so,RNALLOC_OPTIONS=helper=0"]) {
+    my $under = run_program({preload => ''}, $rnbench, 'replay', '--json', @$how, "$dir/known.rnt");
+    like($under->{out}, qr{"allocator_object": "[^"]*/librnalloc\.so"}, "replay @$how: under it") or diag($under->{err});
+}
+refused('replay under no allocator', 'is not possible', 'replay', '--allocator', 'nix', "$dir/known.rnt");
+refused('replay under what is no library', 'not a shared library', 'replay', '--preload', '/etc/passwd', "$dir/known.rnt");
 refused('replay --times 0', 'is not possible', 'replay', '--times', '0', "$dir/known.rnt");
 
 refused('a program that is none', 'No such file', 'record', '-o', "$dir/x.rnt", '--', "$dir/none");

@@ -105,7 +105,7 @@ def find_allocators(options):
         wanted = options.only.split(",")
         unknown = [name for name in wanted if name not in [allocator.name for allocator in known]]
         if unknown:
-            raise Failure(f"--only: unknown allocator \"{unknown[0]}\": one of "
+            raise Failure(f"unknown allocator \"{unknown[0]}\": one of "
                           + ", ".join(allocator.name for allocator in known))
         known = [allocator for allocator in known if allocator.name in wanted]
     for allocator in known:
@@ -279,6 +279,13 @@ def say(text):
     print(text, file=sys.stderr, flush=True)
 
 
+def need_folder(folder):
+    """Fails now and not after the measurements where nothing can be written."""
+    pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder):
+        pass
+
+
 def write_results(folder, files):
     """Writes all files or none: into a temporary folder beside them first, then renamed into place."""
     folder = pathlib.Path(folder)
@@ -344,5 +351,5 @@ def one_line_errors(name, standing="nothing was written"):
         print(f"{name}: {failure}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(f"{name}: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}", file=sys.stderr)
         sys.exit(2)

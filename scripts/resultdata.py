@@ -28,6 +28,11 @@ def read_part(folder, name):
     return raw
 
 
+def is_quick(raw):
+    """The other scripts do not say it, but only quick runs have them do so few rounds."""
+    return raw.get("quick", raw.get("rounds", 3) < 3)
+
+
 def lasting(facts):
     return {name: value for name, value in facts.items() if name not in ("date", "load average at the start")}
 
@@ -75,7 +80,7 @@ class Results:
         is as in the part `like`, which the reader has just seen."""
         raw = self.raw[name]
         rounds = f"; {raw['rounds']} interleaved rounds" if raw.get("rounds") else ""
-        quick = "**a quick run, not to be quoted**; " if raw.get("quick", raw.get("rounds", 3) < 3) else ""
+        quick = "**a quick run, not to be quoted**; " if is_quick(raw) else ""
         same = like and self.raw.get(like) and lasting(self.raw[like]["machine"]) == lasting(raw["machine"])
         what = f"{raw['machine']['date']}, same machine and versions" if same else benchlib.stamp(raw["machine"])
         return f"{quick}{what}{rounds}."

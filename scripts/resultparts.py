@@ -220,31 +220,42 @@ def other(name, *arguments):
     return run
 
 
+def need_programs(options):
+    done = subprocess.run([str(SCRIPTS / "programs"), "--need", "--rnbench", str(options.rnbench), "--library",
+                           str(options.library), "--skip-missing"], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise Failure(benchlib.last_line(done.stderr))
+
+
 class Part:
     """`quick` and `full` are seconds that it may take; `measure` gives what its JSON file holds (None: it wrote its
     own)."""
 
-    def __init__(self, name, what, quick, full, measure):
+    def __init__(self, name, what, quick, full, measure, need=lambda options: None):
         self.name, self.what, self.quick, self.full, self.measure = name, what, quick, full, measure
+        self.need = need  # fails now, not in half an hour
 
     def seconds(self, quick):
         return self.quick if quick else self.full
 
 
 PARTS = [
-    Part("workloads", "every workload under every allocator: time, memory, live bytes", 75, 620, workloads),
+    Part("workloads", "every workload under every allocator: time, memory, live bytes", 75, 560, workloads),
     Part("kept", "memory kept by idle threads, and after everything was freed", 45, 260, kept),
-    Part("threads", "throughput and memory kept by number of threads", 25, 150, threads),
+    Part("threads", "throughput and memory kept by number of threads", 25, 120, threads),
     Part("latency", "the time of every call: tails", 12, 60, latency),
     Part("counters", "instructions, cycles, misses, where the machine counts them", 10, 25, counters),
     Part("traces", "recorded programs replayed: time, memory, utilization", 12, 60, traces),
-    Part("lineage", "the designs that led here, 1 to 16 threads", 30, 330, lineage),
-    Part("programs", "whole programs: time and peak memory", 30, 300,
-         other("programs", ["--rounds", "1", "--program", "perl,jq,sqlite3,gs,xmllint,git"], ["--rounds", "7"])),
+    Part("lineage", "the designs that led here, 1 to 16 threads", 30, 330, lineage, lineage_allocators),
+    Part("programs", "whole programs: time and peak memory", 30, 280,
+         other("programs", ["--rounds", "1", "--program", "perl,jq,sqlite3,gs,xmllint,git"], ["--rounds", "7"]), need_programs),
     Part("figures", "what the design set out to reach",
          15, 220, other("figures", ["--rounds", "1", "--figures", "pair,true,grep"], ["--rounds", "3"])),
     Part("compare", "random slots by hyperfine",
-         20, 140, other("compare", ["--rounds", "1", "--threads", "1"], ["--rounds", "3"])),
-    Part("instructions", "instructions per operation by callgrind, exact", 20, 40, instructions),
-    Part("flames", "flame graphs of two workloads under rnAlloc", 0, 25, flames),
+         20, 140, other("compare", ["--rounds", "1", "--threads", "1"], ["--rounds", "3"]),
+         lambda options: benchlib.need_program("hyperfine")),
+    Part("instructions", "instructions per operation by callgrind, exact", 20, 40, instructions,
+         lambda options: benchlib.need_program("valgrind")),
+    Part("flames", "flame graphs of two workloads under rnAlloc", 0, 25, flames,
+         lambda options: benchlib.need_program("perf")),
 ]

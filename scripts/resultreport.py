@@ -3,6 +3,7 @@ import re
 
 import benchlib
 import lineagereport
+import resultdata
 import resultpictures
 from benchlib import Failure, say, table
 from benchruns import MEMORY, MIB, TIME
@@ -224,8 +225,8 @@ def head(results, part, title, words):
 def workload_tables(results):
     runs = results.runs["workloads"]
     base = runs.allocators[0]
-    quick = "**A quick run: small counts, few rounds; not the figures to quote.** " if results.raw["workloads"].get(
-        "quick") else ""
+    quick = "**A quick run: small counts, few rounds; not the figures to quote.** " if resultdata.is_quick(
+        results.raw["workloads"]) else ""
     lines = head(results, "workloads", "RnBench: every workload under every allocator", f"{quick}Cells: median "
                  f"(smallest..largest), ratio to {base.title}; the best of a row is bold. {quietness(runs)}")
     lines += ["## Time, ns per operation", "", runs.table(TIME, base), "", "## Memory, MiB", "",
@@ -238,7 +239,9 @@ def workload_tables(results):
     lines += ["## Overhead: (peak resident - resident before) / live bytes at the peak", "",
               "Live bytes are what the program asked for, from a run with `--check`. Below 1 where blocks are not "
               "written whole; large where there is little live memory.", "", overhead_table(results), "",
-              "## Page faults, system time and context switches (medians)", "", kernel_table(runs), ""]
+              "## Page faults, user and system time, context switches (medians)", "", "Of all threads, those of an "
+              "allocator too: work that it leaves to a thread of its own is in here, if not in the time above.", "",
+              kernel_table(runs), ""]
     if results.runs.get("counters"):
         lines += ["## Counters, user mode, per operation", "", results.stamp("counters"), "",
                   counter_table(results.runs["counters"]), ""]
@@ -260,9 +263,9 @@ def overhead_table(results):
 def kernel_table(runs):
     def text(cell, allocator):
         faults_seen = runs.median(cell, allocator, "minor_faults")
-        system = runs.median(cell, allocator, "system_ns") / 1e6
+        user, system = (runs.median(cell, allocator, name) / 1e6 for name in ("user_ns", "system_ns"))
         switches = runs.median(cell, allocator, lambda run: run["voluntary_switches"] + run["involuntary_switches"])
-        return f"{faults_seen:,.0f}, {system:,.0f} ms, {switches:,.0f}"
+        return f"{faults_seen:,.0f}, {user:,.0f} + {system:,.0f} ms, {switches:,.0f}"
     rows = [[cell.title, *(text(cell, allocator) for allocator in runs.allocators)] for cell in runs.cells]
     return table(["", *(a.title for a in runs.allocators)], rows)
 

@@ -3,7 +3,7 @@ and Ito, which the colour-blind can tell apart; every line also has a marker of 
 import html
 import math
 
-COLOURS = ["#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442"]
+COLOURS = ["#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a3b00"]
 MARKERS = ["circle", "square", "diamond", "triangle", "cross", "ring", "circle", "square"]
 WIDTH, FONT = 960, 12
 
@@ -73,43 +73,58 @@ def bars(title, names, panels):
 
 def ticks_of(low, high, logarithmic):
     if logarithmic:
-        return [10.0 ** power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+        first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+        powers = [10.0 ** power for power in range(first, last + 1)]
+        if last - first > 2:
+            return powers if len(powers) > 1 else [powers[0], powers[0] * 10]
+        finer = [power * step for power in powers for step in (1, 2, 5)]
+        start = max(index for index, tick in enumerate(finer) if tick <= low)
+        end = min((index for index, tick in enumerate(finer) if tick >= high), default=len(finer) - 1)
+        return finer[start:max(end, start + 1) + 1]
     step = 10.0 ** math.floor(math.log10(high / 4)) if high > 0 else 1
     step *= next(factor for factor in (1, 2, 5, 10) if high / (step * factor) <= 6)
     return [step * number for number in range(int(high / step) + 2)]
 
 
-def lines(title, names, charts):
-    """Charts one below the other, each (heading, x labels, logarithmic, values by name: one per x, None is a gap)."""
-    left, height, space = 80, 240, 70
+def lines(title, names, charts, columns=1):
+    """Charts in columns, each (heading, x labels, logarithmic, values by name: one per x, None is a gap)."""
+    height, space = 240, 70
     parts = [text(10, 20, title, size=15), *legend(names, 10, 42)]
-    for number, (heading, places, logarithmic, series) in enumerate(charts):
-        top = 80 + number * (height + space)
-        known = [value for values in series.values() for value in values if value is not None]
-        if logarithmic:
-            known = [max(value, 1e-3) for value in known]
-        ticks = ticks_of(min(known), max(known), logarithmic)
-        def scale(value, logarithmic=logarithmic):
-            return math.log10(max(value, 1e-3)) if logarithmic else value
-        low, high = scale(ticks[0]), scale(ticks[-1])
+    for number, chart in enumerate(charts):
+        row, column = divmod(number, columns)
+        parts += one_chart(names, chart, 70 + column * WIDTH / columns, (column + 1) * WIDTH / columns - 20,
+                           80 + row * (height + space), height)
+    return document(80 + -(-len(charts) // columns) * (height + space), parts)
 
-        def y_of(value, top=top, scale=scale, low=low, high=high):
-            return top + height - (scale(value) - low) / ((high - low) or 1) * height
 
-        def x_of(place, places=places):
-            return left + (place + 0.5) * (WIDTH - left - 30) / len(places)
-        parts.append(text(left, top - 10, heading, size=13))
-        for tick in ticks:
-            y = y_of(tick)
-            parts += [f'<line x1="{left}" x2="{WIDTH - 30}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>',
-                      text(left - 6, y + 4, f"{tick:,.10g}", "end", 10)]
-        parts += [text(x_of(place), top + height + 16, label, "middle", 10) for place, label in enumerate(places)]
-        for index, name in enumerate(names):
-            points = [(x_of(place), y_of(value))
-                      for place, value in enumerate(series.get(name, [])) if value is not None]
-            if points:
-                colour = COLOURS[index % len(COLOURS)]
-                parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" points="'
-                             + " ".join(f"{x:.1f},{y:.1f}" for x, y in points) + '"/>')
-            parts += [marker(index, x, y) for x, y in points]
-    return document(80 + len(charts) * (height + space), parts)
+def one_chart(names, chart, left, right, top, height):
+    heading, places, logarithmic, series = chart
+    known = [value for values in series.values() for value in values if value is not None] or [1]
+    if logarithmic:
+        known = [max(value, 1e-3) for value in known]
+    ticks = ticks_of(min(known), max(known), logarithmic)
+
+    def scale(value):
+        return math.log10(max(value, 1e-3)) if logarithmic else value
+    low, high = scale(ticks[0]), scale(ticks[-1])
+
+    def y_of(value):
+        return top + height - (scale(value) - low) / ((high - low) or 1) * height
+
+    def x_of(place):
+        return left + (place + 0.5) * (right - left) / len(places)
+    parts = [text(left, top - 10, heading, size=13)]
+    for tick in ticks:
+        y = y_of(tick)
+        parts += [f'<line x1="{left:.1f}" x2="{right:.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>',
+                  text(left - 6, y + 4, f"{tick:,.10g}", "end", 10)]
+    parts += [text(x_of(place), top + height + 16, label, "middle", 10) for place, label in enumerate(places)]
+    for index, name in enumerate(names):
+        points = [(x_of(place), y_of(value))
+                  for place, value in enumerate(series.get(name, [])) if value is not None]
+        if points:
+            colour = COLOURS[index % len(COLOURS)]
+            parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" points="'
+                         + " ".join(f"{x:.1f},{y:.1f}" for x, y in points) + '"/>')
+        parts += [marker(index, x, y) for x, y in points]
+    return parts

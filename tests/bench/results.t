@@ -7,6 +7,7 @@ use lib "$FindBin::Bin/../lib";
 use RnTest;
 use File::Temp qw(tempdir);
 use JSON::PP;
+use POSIX ();
 use Test::More;
 
 my $rnbench = $ENV{RNBENCH} // 'build/rnbench';
@@ -147,6 +148,9 @@ sub refused {
     is($bad->{out}, '', "$name: nothing on standard output");
 }
 refused('an unknown part', 'unknown part "nix"', '--only', 'nix');
+refused('no part', 'unknown part ""', '--only', '');
+refused('a folder that cannot be', '/proc/nix: ', '--only', 'traces', '--out', '/proc/nix', '--rnbench', $rnbench);
+refused('a program that is none', 'cannot run /nix', '--only', 'traces', '--rnbench', '/nix');
 refused('a missing allocator', 'no /nix.so', '--allocator', 'nix=/nix.so', '--only', 'traces');
 my $whole = slurp('traces.json');
 for my $bad ('', '{', '[]', '{"machine": {}}', substr $whole, 0, 300) {
@@ -175,9 +179,21 @@ isnt($traces->{machine}{date}, $machine->{date}, '... has a date of its own');
 like(slurp('REPORT.md'), qr/where rnAlloc loses: 2 of 7 rows/i, 'the report is of what can be compared');
 is(decode_json(slurp('workloads.json'))->{machine}{date}, $machine->{date}, 'the other part is as it was');
 my $before = slurp('traces.json');
-$run = run_program({preload => ''}, 'timeout', '-s', 'TERM', '1', "$scripts/results", '--out', $dir, '--only', 'threads',
-                   '--quick', '--rnbench', $rnbench, '--only-allocators', 'glibc');
-like($run->{err}, qr/^results: stopped by SIGTERM; finished parts stand, and --resume goes on with the rest\n\z/m,
+my $pid = fork // die "fork: $!";
+if ($pid == 0) {
+    open STDERR, '>', "$dir/said" or die;
+    open STDOUT, '>', '/dev/null' or die;
+    exec "$scripts/results", '--out', $dir, '--only', 'threads', '--quick', '--rnbench', $rnbench,
+        '--only-allocators', 'glibc' or POSIX::_exit(127);
+}
+for (1 .. 1200) {
+    last if slurp('said') =~ /^== threads/m;
+    select undef, undef, undef, 0.05;
+}
+kill 'TERM', $pid;
+waitpid $pid, 0;
+is($? >> 8, 2, 'a signal: status 2');
+like(slurp('said'), qr/^results: stopped by SIGTERM; finished parts stand, and --resume goes on with the rest\n\z/m,
     'a signal: one line at the end');
 ok(!-e "$dir/threads.json", 'a signal: nothing of the part that was stopped');
 is(slurp('traces.json'), $before, 'a signal: finished parts stand');

@@ -8,6 +8,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -152,18 +153,53 @@ static void set_variables(char *variables) {
     }
 }
 
-/* Copies the text of --allocator; lineage:NAME[,...] becomes lineage:NAME=FOLDER/lineage/NAME.so[,...], FOLDER being
- * this program's. */
+static const char lineage[] = "lineage:";
+
+/* Debian's, by the names that the loader finds them under. */
+static const struct {
+    const char *name, *soname, *package;
+} known[] = {
+    {"jemalloc", "libjemalloc.so.2", "libjemalloc2"},
+    {"tcmalloc", "libtcmalloc_minimal.so.4", "libtcmalloc-minimal4"},
+    {"mimalloc", "libmimalloc.so.2", "libmimalloc2.0"},
+};
+
+/* Its place in `known`, else -1. */
+static int known_index(const char *text) {
+    size_t length = strcspn(text, "=,");
+    for (int i = 0; i < (int)(sizeof known / sizeof *known); i++)
+        if (strlen(known[i].name) == length && strncmp(text, known[i].name, length) == 0)
+            return i;
+    return -1;
+}
+
+bool allocator_is_preload(const char *text) {
+    return text[strcspn(text, "=,")] == '=' || strncmp(text, lineage, strlen(lineage)) == 0 || known_index(text) >= 0;
+}
+
+/* The file that the loader finds; it stays open, which does no harm to a program that starts anew under it. */
+static const char *known_path(int index) {
+    struct link_map *map;
+    void *handle = dlopen(known[index].soname, RTLD_LOCAL | RTLD_LAZY);
+    if (!handle || dlinfo(handle, RTLD_DI_LINKMAP, &map) != 0)
+        fail("cannot load %s: no %s (Debian package %s)", known[index].name, known[index].soname, known[index].package);
+    return map->l_name;
+}
+
+/* Copies the text of --allocator with the path put in where it is a known name or lineage:NAME, which is
+ * FOLDER/lineage/NAME.so, FOLDER being this program's. */
 static void expand(char *copy, size_t room, const char *text) {
-    static const char prefix[] = "lineage:";
     char folder[PATH_MAX + 1];
     int name = (int)strcspn(text, "=,"), length = 0;
     ssize_t got = readlink("/proc/self/exe", folder, PATH_MAX);
-    if (strncmp(text, prefix, strlen(prefix)) == 0 && text[name] != '=' && got > 0) {
+    if (text[name] != '=' && known_index(text) >= 0) {
+        length = snprintf(copy, room, "%.*s=%s", name, text, known_path(known_index(text)));
+        text += name;
+    } else if (text[name] != '=' && got > 0) {
         folder[got] = '\0';
         *strrchr(folder, '/') = '\0';
-        length = snprintf(copy, room, "%.*s=%s/lineage/%.*s.so", name, text, folder, name - (int)strlen(prefix),
-                          text + strlen(prefix));
+        length = snprintf(copy, room, "%.*s=%s/lineage/%.*s.so", name, text, folder, name - (int)strlen(lineage),
+                          text + strlen(lineage));
         text += name;
     }
     if (length < 0 || (size_t)length + strlen(text) >= room)
@@ -208,12 +244,15 @@ void allocator_load(struct allocator *allocator, const struct options *options, 
         allocator->name = "rnalloc";
         load_rnalloc(allocator, options->library);
     } else {
-        allocator->name = "malloc";
+        allocator->name = options->allocator == ALLOCATOR_GLIBC ? "glibc" : "malloc";
         if (options->allocator == ALLOCATOR_PRELOADED)
             allocator->name = allocator_preload(options->preload, argv, path);
         load_malloc(allocator);
     }
     note_object(allocator);
+    const char *file = strrchr(allocator->object, '/');
+    if (options->allocator == ALLOCATOR_GLIBC && (!file || strncmp(file, "/libc", strlen("/libc")) != 0))
+        fail("allocator glibc did not take effect: malloc comes from %s", allocator->object);
     if (*path && strcmp(path, allocator->object) != 0)
         fail("allocator %s did not take effect: malloc comes from %s", allocator->name, allocator->object);
 }

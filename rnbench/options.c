@@ -52,6 +52,7 @@ static const struct row rows[] = {
     {"counters", NULL, KIND_FLAG, 0, FIELD(counters), 0, 1, "instructions, cycles, cache and dTLB misses (perf)"},
     {"allocator", "NAME", KIND_ALLOCATOR, 0, FIELD(allocator), 0, 0,
      "malloc: whatever is loaded; rnalloc: rnAlloc and rnFree;\n"
+     "                               glibc, jemalloc, tcmalloc, mimalloc: Debian's, preloaded;\n"
      "                               NAME=/path/lib.so[,VARIABLE=VALUE...]: that library, preloaded;\n"
      "                               lineage:NAME: one of rnbench/lineage (make lineage)"},
     {"library", "PATH", KIND_TEXT, 0, FIELD(library), 0, 0, "librnalloc.so for rnalloc (default: beside rnbench)"},
@@ -145,11 +146,15 @@ static void parse_allocator(struct options *options, const struct row *row, cons
         options->allocator = ALLOCATOR_MALLOC;
     else if (strcmp(text, "rnalloc") == 0)
         options->allocator = ALLOCATOR_RNALLOC;
-    else if (strchr(text, '=') || strncmp(text, "lineage:", strlen("lineage:")) == 0)
+    else if (strcmp(text, "glibc") == 0)
+        options->allocator = ALLOCATOR_GLIBC;
+    else if (allocator_is_preload(text))
         options->allocator = ALLOCATOR_PRELOADED;
     else
-        fail("--%s: \"%s\" is none of malloc, rnalloc, lineage:NAME, NAME=/path/lib.so[,VARIABLE=VALUE...]", row->name,
-             text);
+        fail(
+            "--%s: \"%s\" is none of malloc, rnalloc, glibc, jemalloc, tcmalloc, mimalloc, lineage:NAME, "
+            "NAME=/path/lib.so[,VARIABLE=VALUE...]",
+            row->name, text);
     options->preload = text;
 }
 

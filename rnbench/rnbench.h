@@ -27,7 +27,7 @@ enum { MAX_SIZES = 64, MAX_RESULTS = 32 };
 
 enum mode { MODE_MIXED, MODE_ALLOC };
 enum distribution { DISTRIBUTION_UNIFORM, DISTRIBUTION_LOG };
-enum allocator_kind { ALLOCATOR_MALLOC, ALLOCATOR_RNALLOC, ALLOCATOR_PRELOADED };
+enum allocator_kind { ALLOCATOR_MALLOC, ALLOCATOR_GLIBC, ALLOCATOR_RNALLOC, ALLOCATOR_PRELOADED };
 
 /* One bit per option that only some workloads take; struct workload.takes is made of these. */
 enum {
@@ -176,7 +176,11 @@ const struct workload *workload_find(const char *name);
  * program is started anew, with `argv`. */
 void allocator_load(struct allocator *allocator, const struct options *options, char **argv);
 
-/* For lineage:NAME or NAME=/path/lib.so[,VARIABLE=VALUE...]. The first time it starts `argv` anew and does not come
+/* Whether the text names an allocator to preload: a known one, lineage:NAME, or NAME=/path/lib.so, each with settings.
+ */
+bool allocator_is_preload(const char *text);
+
+/* For such a text. The first time it starts `argv` anew and does not come
  * back; then it gives the name, and in `path`, of PATH_MAX bytes, the file that malloc has to come from, which it does
  * not prove. */
 const char *allocator_preload(const char *text, char **argv, char *path);

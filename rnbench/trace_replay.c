@@ -301,7 +301,8 @@ static void replay_help(void) {
         "  --times N                 plays each N times in its process, and tells the mean time: what was not\n"
         "                            freed is freed in between, untimed\n"
         "  --allocator NAME          NAME=/path/lib.so[,VARIABLE=VALUE...]: that library, preloaded, and proved to\n"
-        "                            be in effect; lineage:NAME: one of rnbench/lineage\n"
+        "                            be in effect; lineage:NAME: one of rnbench/lineage; jemalloc, tcmalloc,\n"
+        "                            mimalloc: Debian's\n"
         "  --preload LIB             the same as --allocator preload=LIB\n"
         "  --json                    one JSON object a trace\n"
         "  --print                   do nothing but print the calls, a line each\n"
@@ -342,8 +343,7 @@ static void parse(struct replay_options *options, int argc, char **argv) {
             fail("replay: %s needs a value", name);
         if (strcmp(name, "--preload") == 0)
             options->allocator = named_preload(argv[i]);
-        else if (strcmp(name, "--allocator") == 0 &&
-                 (strchr(argv[i], '=') || strncmp(argv[i], "lineage:", strlen("lineage:")) == 0))
+        else if (strcmp(name, "--allocator") == 0 && allocator_is_preload(argv[i]))
             options->allocator = argv[i];
         else if (strcmp(name, "--lab-rate") == 0 && atof(argv[i]) > 0)
             options->lab_rate = atof(argv[i]);

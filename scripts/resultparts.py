@@ -87,26 +87,30 @@ def lineage_cells(quick):
             for count in (("1", "4", "16") if quick else LINEAGE_THREADS)]
 
 
+def lineage_designs():
+    """In the order of their history, with their options one by one; then glibc and rnAlloc. Without libraries yet."""
+    settings = {
+        "freelist": "", **{f"freelist:{name}": f"structure={name}" for name in ("tree", "bitmap", "stack")},
+        "lockfree": "", "threadcache": "", "arenas": "", "buddy": "", "pagemap-hash": "",
+        **{f"pagemap-hash:{name}": f"{name}=on" for name in ("freelist", "chunks", "batch")},
+        "pagemap-hash:all": "freelist=on,chunks=on,batch=on",
+    }
+    designs = [Allocator(title, title, None, None) for title in settings]
+    for design in designs:
+        if settings[design.name]:
+            design.variables["LINEAGE_OPTIONS"] = settings[design.name]
+    return [*designs, benchlib.specified(benchlib.BASE), benchlib.specified(benchlib.OURS)]
+
+
 def lineage_allocators(options):
-    """The designs in the order of their history, with their options one by one; then glibc and rnAlloc."""
-    def design(name, setting="", title=None):
-        allocator = Allocator(title or name, title or name, None, None)
-        allocator.library = pathlib.Path(options.rnbench).resolve().parent / "lineage" / f"{name}.so"
-        if not allocator.library.exists():
-            raise Failure(f"no {allocator.library} (run make lineage)")
-        if setting:
-            allocator.variables["LINEAGE_OPTIONS"] = setting
-        return allocator
-    found = [
-        design("freelist"), *(design("freelist", f"structure={name}", f"freelist:{name}")
-                              for name in ("tree", "bitmap", "stack")),
-        design("lockfree"), design("threadcache"), design("arenas"), design("buddy"), design("pagemap-hash"),
-        *(design("pagemap-hash", f"{name}=on", f"pagemap-hash:{name}") for name in ("freelist", "chunks", "batch")),
-        design("pagemap-hash", "freelist=on,chunks=on,batch=on", "pagemap-hash:all"),
-        benchlib.specified(benchlib.BASE), benchlib.specified(benchlib.OURS),
-    ]
-    found[-1].library = pathlib.Path(options.library).resolve()
-    return found
+    designs = lineage_designs()
+    for design in designs[:-2]:
+        file = f"{design.name.partition(':')[0]}.so"
+        design.library = pathlib.Path(options.rnbench).resolve().parent / "lineage" / file
+        if not design.library.exists():
+            raise Failure(f"no {design.library} (run make lineage)")
+    designs[-1].library = pathlib.Path(options.library).resolve()
+    return designs
 
 
 class Context:
@@ -155,7 +159,8 @@ def latency(context):
 
 
 def counters(context):
-    cells = [Cell(cell.key, cell.title, *cell.arguments, "--counters") for cell in workload_cells(context.quick)[:9]]
+    """Short counts do: they are per operation, and other programs on the machine hardly change them."""
+    cells = [Cell(cell.key, cell.title, *cell.arguments, "--counters") for cell in workload_cells(True)]
     return with_facts(context, context.runs(context.allocators(), cells, 1))
 
 
@@ -244,7 +249,7 @@ PARTS = [
     Part("kept", "memory kept by idle threads, and after everything was freed", 45, 260, kept),
     Part("threads", "throughput and memory kept by number of threads", 25, 120, threads),
     Part("latency", "the time of every call: tails", 12, 60, latency),
-    Part("counters", "instructions, cycles, misses, where the machine counts them", 10, 25, counters),
+    Part("counters", "instructions, cycles, misses, where the machine counts them", 15, 40, counters),
     Part("traces", "recorded programs replayed: time, memory, utilization", 12, 60, traces),
     Part("lineage", "the designs that led here, 1 to 16 threads", 30, 330, lineage, lineage_allocators),
     Part("programs", "whole programs: time and peak memory", 30, 280,

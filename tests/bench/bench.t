@@ -135,6 +135,25 @@ for my $workload (@listed) {
     like($all, qr/rnbench record.*rnbench replay/s, 'help: record and replay');
 }
 
+# Debian's allocators by name, where they are installed; else one line that names the package.
+for my $name (qw(jemalloc tcmalloc mimalloc)) {
+    my $run = rnbench('--allocator', "$name,NO_SUCH=setting", '--iters', 100, '--slots', 10, '--json');
+    if (ended($run) eq 'exit 0') {
+        my $got = decode_json($run->{out});
+        is($got->{allocator}, $name, "$name: by name");
+        like($got->{allocator_object}, qr{/lib\Q$name\E}, "$name: is proved");
+    } else {
+        is(ended($run), 'exit 2', "$name: not installed");
+        like($run->{err}, qr/\Arnbench: cannot load $name: [^\n]*Debian package lib$name[^\n]*\n\z/, "$name: one line");
+    }
+}
+is(report('--allocator', 'glibc', '--iters', 100)->{allocator}, 'glibc', 'glibc: by name');
+{
+    my $run = run_program({preload => $library}, $rnbench, '--allocator', 'glibc', '--iters', 100);
+    is(ended($run), 'exit 2', 'glibc under a preload: status 2');
+    like($run->{err}, qr/glibc did not take effect/, 'glibc under a preload: is found out');
+}
+
 # Errors: status 2, one line, nothing on standard output.
 my @errors = (
     [['--workload', 'nix'], qr/unknown workload "nix"/],
@@ -152,6 +171,7 @@ my @errors = (
     [['--check', '--latency'], qr/do not go together/],
     [['--workload', 'start', '--program', '/nix'], qr/cannot start \/nix/],
     [['--allocator', 'nix'], qr/none of malloc, rnalloc/],
+    [['--allocator', 'nix,FAKE_ALLOC_NS=1'], qr/none of malloc, rnalloc/],
     [['--allocator', 'nix=/nix.so'], qr/cannot load \/nix\.so/],
     [['--allocator', 'lineage:nix'], qr/cannot load [^\n]*\/lineage\/nix\.so/],
     [['--allocator', '=/nix.so'], qr/--allocator: a NAME/],

@@ -127,6 +127,13 @@ for text in ("{{time glibc a 1}}", "{{memory rnalloc a 1}}", "{{times rnalloc gl
     except Failure as failure:
         print("failure:", failure)
 print("| jemalloc | fails | - |" in lineagereport.filled("{{table time b}}", runs))
+import resultparts
+from benchruns import Runs
+for quick in (True, False):
+    every = Runs(resultparts.lineage_designs(), resultparts.lineage_cells(quick))
+    every.runs = {(cell.key, a.name): [{"time": 2, "memory": 3}] for cell in every.cells for a in every.allocators}
+    chapter = lineagereport.filled(lineagereport.TEXT.read_text(), every)
+    print("{{" in chapter, chapter.count("\n## "), "No design failed." in chapter)
 try:
     resultreport.with_numbers("no marks", results)
 except Failure as failure:
@@ -137,7 +144,8 @@ is(shift @lines, 'True True True False True True', "README's block is written, a
 is_deeply([@lines[0 .. 5]], ['100 ns', '9.0 MiB', '1.2', '2.0', 'fails', 'fails'], 'places of the chapter are filled');
 like($lines[$_], qr/^failure: lineage-chapter\.md: /, 'a place without a measurement ends it') for 6 .. 8;
 is($lines[9], 'True', 'a design that failed is in the table as such');
-like($lines[10] // '', qr/the marks of the numbers/, 'README without marks is told');
+is($lines[$_], 'False 9 True', 'every place of the chapter is filled in both forms') for 10, 11;
+like($lines[12] // '', qr/the marks of the numbers/, 'README without marks is told');
 
 # Bad words and damaged files: status 2, one line; nothing is written.
 sub refused {

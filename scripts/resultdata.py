@@ -29,8 +29,8 @@ def read_part(folder, name):
 
 
 def is_quick(raw):
-    """The other scripts do not say it, but only quick runs have them do so few rounds."""
-    return raw.get("quick", raw.get("rounds", 3) < 3)
+    """The other scripts do not say it, but only quick runs have them do a single round."""
+    return raw.get("quick", raw.get("rounds") == 1)
 
 
 def lasting(facts):

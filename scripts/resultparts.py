@@ -245,7 +245,7 @@ class Part:
 
 
 PARTS = [
-    Part("workloads", "every workload under every allocator: time, memory, live bytes", 75, 560, workloads),
+    Part("workloads", "every workload under every allocator: time, memory, live bytes", 75, 500, workloads),
     Part("kept", "memory kept by idle threads, and after everything was freed", 45, 260, kept),
     Part("threads", "throughput and memory kept by number of threads", 25, 120, threads),
     Part("latency", "the time of every call: tails", 12, 60, latency),
@@ -255,7 +255,7 @@ PARTS = [
     Part("programs", "whole programs: time and peak memory", 30, 280,
          other("programs", ["--rounds", "1", "--program", "perl,jq,sqlite3,gs,xmllint,git"], ["--rounds", "7"]), need_programs),
     Part("figures", "what the design set out to reach",
-         15, 220, other("figures", ["--rounds", "1", "--figures", "pair,true,grep"], ["--rounds", "3"])),
+         15, 260, other("figures", ["--rounds", "1", "--figures", "pair,true,grep"], ["--rounds", "2"])),
     Part("compare", "random slots by hyperfine",
          20, 140, other("compare", ["--rounds", "1", "--threads", "1"], ["--rounds", "3"]),
          lambda options: benchlib.need_program("hyperfine")),

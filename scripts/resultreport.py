@@ -126,6 +126,7 @@ def report(results):
               "", table(["rows", "number", "mean", "worst", f"above {GOAL_ROW:.2f}"], mean_rows(results)), ""]
     if goals(results):
         lines += ["Goals, on RnBench's workloads:", "", *goals(results), ""]
+    lines += tails(results)
     lines += standings(results)
     lines += faults(results)
     lines += instructions(results)
@@ -137,19 +138,53 @@ def standings(results):
     runs = results.runs.get("workloads")
     if not runs:
         return []
-    rows = []
-    for what in (TIME, MEMORY):
-        ratios = {a.name: [] for a in runs.allocators}
-        for cell in runs.cells:
-            medians = {a.name: runs.median(cell, a, what) for a in runs.allocators}
-            best = min(medians.values())
-            for name, median in medians.items():
-                if best > 0 and cell.tells(what):
-                    ratios[name].append(median / best)
-        rows.append([f"{what}: mean", *(f"{benchlib.geometric_mean(r):.2f}" for r in ratios.values())])
-        rows.append([f"{what}: worst row", *(f"{max(r):.2f}" for r in ratios.values())])
+    measures = [(what, runs, what, [cell for cell in runs.cells if cell.tells(what)]) for what in (TIME, MEMORY)]
+    counted = results.runs.get("counters")
+    cells = [cell for cell in counted.cells if all("cycles" in run["counters"] for a in counted.allocators
+                                                   for run in counted.runs[cell.key, a.name])] if counted else []
+    if cells:
+        measures.append(("cycles in user mode", counted, lambda run: run["counters"]["cycles"] / max(1, run["ops"]),
+                         cells))
+    rows = [row for measure in measures for row in standing_rows(*measure)]
     return ["## Every allocator against the best of each row", "", results.stamp("workloads", "workloads"), "",
             table(["", *(a.title for a in runs.allocators)], rows), ""]
+
+
+def standing_rows(name, runs, what, cells):
+    ratios = {a.name: [] for a in runs.allocators}
+    for cell in cells:
+        medians = {a.name: runs.median(cell, a, what) for a in runs.allocators}
+        best = min(medians.values())
+        for allocator, median in medians.items() if best > 0 else ():
+            ratios[allocator].append(median / best)
+    if not all(ratios.values()):
+        return []
+    return [[f"{name}: mean", *(f"{benchlib.geometric_mean(r):.2f}" for r in ratios.values())],
+            [f"{name}: worst row", *(f"{max(r):.2f}" for r in ratios.values())]]
+
+
+def tails(results):
+    """Quantiles of ours over the best peer's, by workload and call."""
+    runs = results.runs.get("latency")
+    peers = [a for a in runs.allocators if a.name != benchlib.OURS] if runs else []
+    ours = [a for a in runs.allocators if a.name == benchlib.OURS] if runs else []
+    if not peers or not ours:
+        return []
+    rows = []
+    for cell in runs.cells:
+        for call in ("alloc", "free"):
+            ratios = []
+            for quantile in QUANTILES:
+                medians = {a.name: quantile_of(runs, cell, a, call, quantile) for a in runs.allocators}
+                ratios.append(medians[benchlib.OURS] / max(1, min(medians[peer.name] for peer in peers)))
+            rows.append([f"{cell.title}: {call}", *(f"{ratio:.2f}" for ratio in ratios)])
+    return ["## Latency of single calls: rnAlloc over the best peer", "", results.stamp("latency", "workloads"), "",
+            "The clock's own cost is in them, and its steps are coarse against p50.", "",
+            table(["", *QUANTILES.values()], rows), ""]
+
+
+def quantile_of(runs, cell, allocator, call, quantile):
+    return runs.median(cell, allocator, lambda run: run["latency"][call][quantile + "_ns"])
 
 
 def faults(results):
@@ -293,8 +328,8 @@ def latency_document(results):
     rows = []
     for cell in runs.cells:
         for call in ("alloc", "free"):
-            columns = {name: {a.name: runs.median(cell, a, lambda run, c=call, n=name: run["latency"][c][n + "_ns"])
-                              for a in runs.allocators} for name in QUANTILES}
+            columns = {name: {a.name: quantile_of(runs, cell, a, call, name) for a in runs.allocators}
+                       for name in QUANTILES}
             for allocator in runs.allocators:
                 clock = runs.median(cell, allocator, lambda run: run["latency"]["clock_cost_ns"])
                 rows.append([cell.title, allocator.title, call, *(

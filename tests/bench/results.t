@@ -177,7 +177,7 @@ cmp_ok($minutes, '<', 40, 'the full form is planned for less than 40 minutes');
 ($minutes) = results('--plan', '--quick')->{out} =~ /about (\d+) minutes/;
 cmp_ok($minutes, '<=', 5, 'the quick form for 5');
 
-# A part alone; then --resume has nothing to do; then a signal in the middle leaves what was there.
+# A part alone; --resume; then a signal in the middle leaves what was there.
 my @one = ('--only', 'traces', '--quick', '--rnbench', $rnbench, '--only-allocators', 'glibc', '--notes', $notes);
 $run = results(@one);
 is(ended($run), 'exit 0', 'one part alone') or diag($run->{err});
@@ -186,7 +186,16 @@ is($traces->{part}, 'traces', 'its file');
 isnt($traces->{machine}{date}, $machine->{date}, '... has a date of its own');
 like(slurp('REPORT.md'), qr/where rnAlloc loses: 2 of 7 rows/i, 'the report is of what can be compared');
 is(decode_json(slurp('workloads.json'))->{machine}{date}, $machine->{date}, 'the other part is as it was');
+(my $library = $rnbench) =~ s{[^/]*$}{librnalloc.so};
+my ($digest) = `sha256sum $library` =~ /^(.{12})/;
+my @planned = ('--plan', '--resume', '--quick', '--library', $library, '--only', 'traces,workloads');
+like(results(@planned)->{out}, qr/^  workloads .*^  traces /ms, '--resume: parts of another rnAlloc are measured again');
 my $before = slurp('traces.json');
+$traces->{machine}{rnAlloc} = "abc, sha256 $digest";
+spew('traces.json', encode_json($traces));
+unlike(results(@planned)->{out}, qr/^  traces /m, '--resume: not what is of this one');
+like(results(grep { $_ ne '--quick' } @planned)->{out}, qr/^  traces /m, '--resume: but again in the other form');
+spew('traces.json', $before);
 my $pid = fork // die "fork: $!";
 if ($pid == 0) {
     open STDERR, '>', "$dir/said" or die;

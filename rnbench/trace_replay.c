@@ -23,6 +23,7 @@
 
 struct replay_options {
     char **paths;
+    unsigned count;
     const char *allocator; /* lineage:NAME or NAME=PATH..., or NULL */
     bool one_thread, json, print;
     uint64_t times;  /* that each trace is played */
@@ -319,44 +320,58 @@ static const char *named_preload(const char *library) {
     return text;
 }
 
+static bool is_word(const char *text, const char *word) { return strcmp(text, word) == 0; }
+
+/* Whether the option is known that takes this value, and the value possible. */
+static bool parse_value(struct replay_options *options, const char *name, const char *value) {
+    bool digits = strspn(value, "0123456789") == strlen(value) && strlen(value) < 10;
+    if (is_word(name, "--preload"))
+        options->allocator = named_preload(value);
+    else if (is_word(name, "--allocator") && allocator_is_preload(value))
+        options->allocator = value;
+    else if (is_word(name, "--lab-rate") && atof(value) > 0)
+        options->lab_rate = atof(value);
+    else if (is_word(name, "--times") && digits && atol(value) > 0)
+        options->times = (uint64_t)atol(value);
+    else if (is_word(name, "--threads") && (is_word(value, "1") || is_word(value, "as-recorded")))
+        options->one_thread = is_word(value, "1");
+    else
+        return false;
+    return true;
+}
+
+static bool takes_value(const char *name) {
+    static const char *const names[] = {"--preload", "--allocator", "--lab-rate", "--times", "--threads"};
+    for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
+        if (is_word(name, names[i]))
+            return true;
+    return false;
+}
+
+/* Options may stand before and after the files. */
 static void parse(struct replay_options *options, int argc, char **argv) {
-    int i = 1;
-    *options = (struct replay_options){.lab_rate = 600e3, .times = 1};
-    for (; i < argc && strncmp(argv[i], "--", 2) == 0; i++) {
+    *options = (struct replay_options){
+        .lab_rate = 600e3, .times = 1, .paths = table_new((size_t)argc * sizeof *options->paths, true)};
+    for (int i = 1; i < argc; i++) {
         const char *name = argv[i];
-        if (strcmp(name, "--help") == 0) {
+        if (strncmp(name, "--", 2) != 0) {
+            options->paths[options->count++] = argv[i];
+        } else if (is_word(name, "--help")) {
             replay_help();
             exit(0);
-        }
-        if (strcmp(name, "--json") == 0) {
+        } else if (is_word(name, "--json")) {
             options->json = true;
-            continue;
-        }
-        if (strcmp(name, "--print") == 0) {
+        } else if (is_word(name, "--print")) {
             options->print = true;
-            continue;
-        }
-        if (strcmp(name, "--threads") != 0 && strcmp(name, "--preload") != 0 && strcmp(name, "--lab-rate") != 0 &&
-            strcmp(name, "--times") != 0 && strcmp(name, "--allocator") != 0)
+        } else if (!takes_value(name)) {
             fail("replay: unknown option \"%s\" (see rnbench replay --help)", name);
-        if (++i >= argc)
+        } else if (++i >= argc) {
             fail("replay: %s needs a value", name);
-        if (strcmp(name, "--preload") == 0)
-            options->allocator = named_preload(argv[i]);
-        else if (strcmp(name, "--allocator") == 0 && allocator_is_preload(argv[i]))
-            options->allocator = argv[i];
-        else if (strcmp(name, "--lab-rate") == 0 && atof(argv[i]) > 0)
-            options->lab_rate = atof(argv[i]);
-        else if (strcmp(name, "--times") == 0 && strspn(argv[i], "0123456789") == strlen(argv[i]) &&
-                 strlen(argv[i]) < 10 && atol(argv[i]) > 0)
-            options->times = (uint64_t)atol(argv[i]);
-        else if (strcmp(name, "--threads") == 0 && (strcmp(argv[i], "1") == 0 || strcmp(argv[i], "as-recorded") == 0))
-            options->one_thread = strcmp(argv[i], "1") == 0;
-        else
+        } else if (!parse_value(options, name, argv[i])) {
             fail("replay: %s: \"%s\" is not possible (see rnbench replay --help)", name, argv[i]);
+        }
     }
-    options->paths = argv + i;
-    if (i >= argc)
+    if (options->count == 0)
         fail("replay: usage: rnbench replay [--threads as-recorded|1] [--allocator NAME] FILE...");
 }
 
@@ -375,18 +390,15 @@ int replay_main(int argc, char **argv) {
     parse(&options, argc, argv);
     if (options.allocator)
         preload(options.allocator, argv);
-    unsigned count = (unsigned)(argc - (options.paths - argv));
-    for (unsigned i = 0; i < count && options.print; i++)
+    struct outcome *outcomes = table_new(options.count * sizeof *outcomes, false);
+    for (unsigned i = 0; i < options.count && options.print; i++)
         print_events(options.paths[i]);
-    if (options.print)
-        return fflush(stdout) != 0 || ferror(stdout) ? 2 : 0;
-    struct outcome *outcomes = table_new(count * sizeof *outcomes, false);
-    for (unsigned i = 0; i < count; i++)
+    for (unsigned i = 0; i < options.count && !options.print; i++)
         replay_apart(&options, options.paths[i], &outcomes[i]);
-    for (unsigned i = 0; i < count; i++)
+    for (unsigned i = 0; i < options.count && !options.print; i++)
         print_outcome(options.paths[i], &outcomes[i], options.json);
-    if (!options.json)
-        print_score(outcomes, count, options.lab_rate);
+    if (!options.json && !options.print)
+        print_score(outcomes, options.count, options.lab_rate);
     if (fflush(stdout) != 0 || ferror(stdout))
         fail("cannot write to standard output");
     return 0;

@@ -248,7 +248,7 @@ PARTS = [
     Part("workloads", "every workload under every allocator: time, memory, live bytes", 75, 500, workloads),
     Part("kept", "memory kept by idle threads, and after everything was freed", 45, 260, kept),
     Part("threads", "throughput and memory kept by number of threads", 25, 120, threads),
-    Part("latency", "the time of every call: tails", 12, 60, latency),
+    Part("latency", "the time of every call: tails", 12, 80, latency),
     Part("counters", "instructions, cycles, misses, where the machine counts them", 15, 40, counters),
     Part("traces", "recorded programs replayed: time, memory, utilization", 12, 60, traces),
     Part("lineage", "the designs that led here, 1 to 16 threads", 30, 330, lineage, lineage_allocators),

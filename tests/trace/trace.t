@@ -79,6 +79,13 @@ for my $how (['--preload', "$lib/librnalloc.so"], ['--allocator', "rn=$lib/librn
     my $under = run_program({preload => ''}, $rnbench, 'replay', '--json', @$how, "$dir/known.rnt");
     like($under->{out}, qr{"allocator_object": "[^"]*/librnalloc\.so"}, "replay @$how: under it") or diag($under->{err});
 }
+is(ended(run_program({preload => ''}, $rnbench, 'replay', "$dir/known.rnt", '--threads', '1', "$dir/known.rnt", '--json')),
+   'exit 0', 'replay: options may stand behind the files');
+{
+    my $full = run_program({preload => ''}, 'sh', '-c', "exec $rnbench replay --print $dir/known.rnt > /dev/full");
+    is(ended($full), 'exit 2', 'replay --print to a full disk: status 2');
+    like($full->{err}, qr/\Arnbench: cannot write to standard output\n\z/, 'replay --print to a full disk: one line');
+}
 refused('replay under no allocator', 'is not possible', 'replay', '--allocator', 'nix', "$dir/known.rnt");
 refused('replay under what is no library', 'not a shared library', 'replay', '--preload', '/etc/passwd', "$dir/known.rnt");
 refused('replay --times 0', 'is not possible', 'replay', '--times', '0', "$dir/known.rnt");

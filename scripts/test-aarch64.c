@@ -316,17 +316,6 @@ static void check_vfork(void) {
        "50 children of vfork allocate, %u of them in the parent's memory", done);
 }
 
-static void check_syscall(void) {
-    errno = 0;
-    OK(syscall(SYS_close, -1) == -1 && errno == EBADF, "syscall: errno on failure");
-    char byte = 'x';
-    int ends[2];
-    OK(pipe(ends) == 0 && syscall(SYS_write, ends[1], &byte, 1) == 1, "syscall: three arguments");
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    long at = syscall(SYS_mmap, NULL, page, 3, 0x22, -1, 0);
-    OK(at > 0 && at % (long)page == 0, "syscall: six arguments");
-}
-
 static void check_mode(const char *expected) {
     struct utsname name;
     if (!rnMode) {
@@ -407,6 +396,5 @@ int main(int argc, char **argv) {
     check_fork();
     check_vfork();
     check_threads("again, after the processes");
-    check_syscall();
     return tap_done();
 }

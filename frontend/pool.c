@@ -106,7 +106,8 @@ static struct pool *pool_create(uint32_t id) {
         atomic_store_explicit(&pool->bins[i].end, mark, memory_order_relaxed);
         pool->room[i].base = mark;
     }
-    pool->lock = (struct lock)LOCK_INIT(RANK_POOL);
+    /* Between fork's handlers its lock is held like all others: pools_unlock_all will drop it. */
+    pool->lock = (struct lock){.state = lock_is_fork_owner(), .rank = RANK_POOL};
     pool->id = id;
     pool->committed = committed;
     pool->limit = (uint32_t)limit;

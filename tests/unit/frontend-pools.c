@@ -3,11 +3,13 @@
  * "Objects in = objects out" is counted in bytes: what spans gave out is in the program's hands, in a pool, in a locked
  * pool or in a transfer cache, and after all of it came back and the caches were emptied, no page is in use. */
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "backend/backend.h"
@@ -211,6 +213,54 @@ static void draining_unseen(void *options) {
     check_nothing_in_use();
 }
 
+/* ---- A pool that comes to be between fork's handlers ---- */
+
+static _Atomic bool to_be_born;
+static _Atomic(struct pool *) born;
+static _Atomic int tried; /* 1: not taken, 2: taken */
+
+/* Registered before the library's handlers, so it runs while they hold all locks: the first use of the thread's id. */
+static void prepare_allocates(void) {
+    if (!atomic_load(&to_be_born))
+        return;
+    rnFree(rnAlloc(100));
+    atomic_store(&born, rn_fast.pool_of[(uint32_t)rn_thread.area->cpu_id]);
+    while (!atomic_load(&tried))
+        sched_yield();
+}
+
+__attribute__((constructor(101))) static void prepare_register(void) {
+    if (pthread_atfork(prepare_allocates, NULL, NULL) != 0)
+        abort();
+}
+
+static void *forks(void *unused) {
+    int status;
+    atomic_store(&to_be_born, true);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(lock_try(&born->lock) ? 0 : 1);
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    return unused;
+}
+
+/* Its lock is held like all others till the fork is done. Else another thread takes it, and the parent's handler drops
+ * it under that thread's feet: seen by the model (tests/model/fork.pml), before it was seen here. */
+static void born_in_fork(void *options) {
+    begin(options);
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, forks, NULL) == 0);
+    while (!atomic_load(&born))
+        sched_yield();
+    bool taken = lock_try(&born->lock);
+    if (taken)
+        lock_drop(&born->lock);
+    atomic_store(&tried, 1 + taken);
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK(!taken && lock_try(&born->lock));
+    lock_drop(&born->lock);
+}
+
 /* Threads that end leave nothing behind in pools of their own. */
 static void *short_life(void *unused) {
     (void)unused;
@@ -321,11 +371,16 @@ static void test_ended_threads(void **state) {
     each_mode(ended_threads);
 }
 
+static void test_born_in_fork(void **state) {
+    (void)state;
+    assert_int_equal(child_fails(born_in_fork, (char[]){"helper=0,rseq=0"}), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_batches),         cmocka_unit_test(test_budget),        cmocka_unit_test(test_draining),
         cmocka_unit_test(test_draining_unseen), cmocka_unit_test(test_ended_threads), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_first_use),
+        cmocka_unit_test(test_first_use),       cmocka_unit_test(test_born_in_fork),
     };
     return cmocka_run_group_tests_name("pools", tests, NULL, NULL);
 }

@@ -459,8 +459,11 @@ static size_t drain_own(void) {
 size_t pools_drain(bool all) {
     if (!pools)
         return 0;
+    /* The drainer counts among the process's threads; in a child of vfork, which is never given an area, that is the
+     * thread whose memory it runs in. */
     if (rn_thread.area == &rn_new_area)
-        thread_register(); /* the drainer counts among the process's threads */
+        thread_register();
+    thread_see();
     if (!rn_mode.can_stop)
         return all ? drain_own() : 0;
     lock_take(&drain_lock);

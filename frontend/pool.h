@@ -52,6 +52,7 @@ struct thread {
     struct area *area;
     bool registered; /* its own area, where the C library registered none */
     bool is_counted; /* among the threads whose end matters to the helper */
+    bool is_seen;    /* among those that process_has_threads knows of */
 };
 extern RN_TLS struct thread rn_thread;
 
@@ -141,6 +142,8 @@ void thread_forget_others(void);
 void thread_count(void);
 /* The calling thread is the helper. */
 void thread_count_never(void);
+/* Tells process_has_threads of the calling thread. */
+void thread_see(void);
 bool process_has_threads(void);
 /* Before the first thread is created: what stopping other ids' pools will need, while it costs 3 us instead of 20 ms.
  */

@@ -61,10 +61,10 @@ static _Atomic uint32_t threads_live;
 static uint32_t ids_back[THREAD_POOLS];
 static uint32_t ids_back_count, ids_used;
 
-/* Threads that were ever given an area, and the first of them: a process with one never needs a membarrier. */
+/* Threads that were ever given an area, or drained pools: a process with one never needs a membarrier. */
 static _Atomic uint32_t threads_seen;
 
-/* seq_cst: pairs with the fence in thread_register. Either the drainer sees the new thread, or that thread sees the
+/* seq_cst: pairs with the fence in thread_see. Either the drainer sees the new thread, or that thread sees the
  * pools stopped. */
 bool process_has_threads(void) {
     atomic_thread_fence(memory_order_seq_cst);
@@ -266,10 +266,17 @@ static bool is_registered(struct area *area) {
     return false;
 }
 
-void thread_register(void) {
-    int saved = errno;
+void thread_see(void) {
+    if (rn_thread.is_seen)
+        return;
+    rn_thread.is_seen = true;
     atomic_fetch_add_explicit(&threads_seen, 1, memory_order_relaxed);
     atomic_thread_fence(memory_order_seq_cst); /* pairs with process_has_threads */
+}
+
+void thread_register(void) {
+    int saved = errno;
+    thread_see();
     rn_thread.area = &rn_no_area;              /* whatever allocates meanwhile */
     if (area_source == AREA_STANDIN) {
         standin_register();
@@ -289,7 +296,7 @@ void thread_register(void) {
 
 /* A thread that never allocated before it forked is yet to be counted: twice would look like two threads. */
 void thread_forget_others(void) {
-    atomic_store_explicit(&threads_seen, rn_thread.area != &rn_new_area, memory_order_relaxed);
+    atomic_store_explicit(&threads_seen, rn_thread.is_seen, memory_order_relaxed);
     atomic_store_explicit(&threads_live, rn_thread.is_counted, memory_order_relaxed);
     ids_back_count = 0;
     for (uint32_t id = 0; area_source == AREA_STANDIN && id < ids_used; id++) {

@@ -213,6 +213,24 @@ static void draining_unseen(void *options) {
     check_nothing_in_use();
 }
 
+/* The drainer is a child of vfork, in the memory of a thread that never allocated; here it is that thread with the area
+ * that the wrapper of vfork gives to the child. */
+static void *drain_as_vfork(void *unused) {
+    rn_thread.area = &rn_no_area;
+    (void)pools_drain(true);
+    CHECK(process_has_threads()); /* or no barrier stopped the sections of the thread that is counted */
+    rn_thread.area = &rn_new_area;
+    return unused;
+}
+
+static void draining_vfork(void *options) {
+    begin(options);
+    pthread_t thread;
+    rnFree(rnAlloc(100));
+    CHECK(pthread_create(&thread, NULL, drain_as_vfork, NULL) == 0 && pthread_join(thread, NULL) == 0);
+    check_nothing_in_use();
+}
+
 /* ---- A pool that comes to be between fork's handlers ---- */
 
 static _Atomic bool to_be_born;
@@ -371,6 +389,10 @@ static void test_ended_threads(void **state) {
     each_mode(ended_threads);
 }
 
+static void test_draining_vfork(void **state) {
+    (void)state;
+    each_mode(draining_vfork);
+}
 static void test_born_in_fork(void **state) {
     (void)state;
     assert_int_equal(child_fails(born_in_fork, (char[]){"helper=0,rseq=0"}), 0);
@@ -378,9 +400,11 @@ static void test_born_in_fork(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_batches),         cmocka_unit_test(test_budget),        cmocka_unit_test(test_draining),
-        cmocka_unit_test(test_draining_unseen), cmocka_unit_test(test_ended_threads), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_first_use),       cmocka_unit_test(test_born_in_fork),
+        cmocka_unit_test(test_batches),       cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_draining),      cmocka_unit_test(test_draining_unseen),
+        cmocka_unit_test(test_ended_threads), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_first_use),     cmocka_unit_test(test_draining_vfork),
+        cmocka_unit_test(test_born_in_fork),
     };
     return cmocka_run_group_tests_name("pools", tests, NULL, NULL);
 }

@@ -277,7 +277,7 @@ void thread_see(void) {
 void thread_register(void) {
     int saved = errno;
     thread_see();
-    rn_thread.area = &rn_no_area;              /* whatever allocates meanwhile */
+    rn_thread.area = &rn_no_area; /* whatever allocates meanwhile */
     if (area_source == AREA_STANDIN) {
         standin_register();
     } else if (area_source == AREA_LIBC) {

@@ -15,12 +15,12 @@ enum {
     TRANSFER_SHARE = 4,           /* or this part of the heap */
     FIRST_BATCHES = 2,            /* capacity of a cache at first */
     SMALL_OBJECT = 1024,          /* above: a cache holds no more than this: the spans' order matters more */
-    CACHE_BYTES = 64 << 10,
 };
 
 struct transfer {
     struct lock lock;
     bool starved; /* found empty since the last growth */
+    bool moved;   /* something came or went since the last look of age_next */
     uint32_t count;
     uint32_t capacity;
     void **slots;
@@ -28,6 +28,7 @@ struct transfer {
 
 static struct transfer transfers[RN_CLASSES] = {[0 ... RN_CLASSES - 1] = {.lock = LOCK_INIT(RANK_TRANSFER)}};
 static _Atomic size_t held_bytes;
+static _Atomic unsigned hand; /* the class that age_next looks at */
 
 size_t middle_cached(void) { return atomic_load_explicit(&held_bytes, memory_order_relaxed); }
 
@@ -57,6 +58,41 @@ static void transfer_grow(struct transfer *transfer, unsigned class_index) {
     transfer->starved = false;
 }
 
+enum { FLUSH_BATCH = 64 };
+
+static size_t transfer_flush(unsigned class_index) {
+    struct transfer *transfer = &transfers[class_index];
+    void *batch[FLUSH_BATCH];
+    size_t flushed = 0;
+    for (;;) {
+        lock_take(&transfer->lock);
+        size_t count = min_size(FLUSH_BATCH, transfer->count);
+        transfer->count -= (uint32_t)count;
+        if (count)
+            memcpy(batch, transfer->slots + transfer->count, count * sizeof batch[0]);
+        held_add(-(count * size_classes[class_index].size));
+        lock_drop(&transfer->lock);
+        if (count == 0)
+            break;
+        central_put(class_index, batch, count);
+        flushed += count;
+    }
+    return flushed * size_classes[class_index].size;
+}
+
+/* New memory is about to be used: looks at the next cache in turn, and empties it if nothing came or went since its
+ * last look. What a class no longer needs would else pin its spans while other classes grow. */
+static void age_next(void) {
+    unsigned class_index = atomic_fetch_add_explicit(&hand, 1, memory_order_relaxed) % (RN_CLASSES - 1) + 1;
+    struct transfer *transfer = &transfers[class_index];
+    lock_take(&transfer->lock);
+    bool idle = transfer->count && !transfer->moved;
+    transfer->moved = false;
+    lock_drop(&transfer->lock);
+    if (idle)
+        (void)transfer_flush(class_index);
+}
+
 size_t middle_take(unsigned class_index, void **objects, size_t count) {
     struct transfer *transfer = &transfers[class_index];
     if (atomic_load_explicit(&held_bytes, memory_order_relaxed) != 0) {
@@ -66,13 +102,17 @@ size_t middle_take(unsigned class_index, void **objects, size_t count) {
         if (taken)
             memcpy(objects, transfer->slots + transfer->count, taken * sizeof *objects);
         transfer->starved = transfer->starved || taken < count;
+        transfer->moved = true;
         held_add(-(taken * size_classes[class_index].size));
         lock_drop(&transfer->lock);
         if (taken)
             return taken;
     }
     size_t taken = central_take(class_index, objects, count);
-    return taken ? taken : central_make(class_index, objects, count);
+    if (taken)
+        return taken;
+    age_next();
+    return central_make(class_index, objects, count);
 }
 
 void *middle_take_exact(unsigned class_index) {
@@ -94,33 +134,12 @@ void middle_put(unsigned class_index, void **objects, size_t count) {
         if (kept)
             memcpy(transfer->slots + transfer->count, objects, kept * sizeof *objects);
         transfer->count += (uint32_t)kept;
+        transfer->moved = true;
         held_add(kept * size);
         lock_drop(&transfer->lock);
     }
     if (kept < count)
         central_put(class_index, objects + kept, count - kept);
-}
-
-enum { FLUSH_BATCH = 64 };
-
-static size_t transfer_flush(unsigned class_index) {
-    struct transfer *transfer = &transfers[class_index];
-    void *batch[FLUSH_BATCH];
-    size_t flushed = 0;
-    for (;;) {
-        lock_take(&transfer->lock);
-        size_t count = min_size(FLUSH_BATCH, transfer->count);
-        transfer->count -= (uint32_t)count;
-        if (count)
-            memcpy(batch, transfer->slots + transfer->count, count * sizeof batch[0]);
-        held_add(-(count * size_classes[class_index].size));
-        lock_drop(&transfer->lock);
-        if (count == 0)
-            break;
-        central_put(class_index, batch, count);
-        flushed += count;
-    }
-    return flushed * size_classes[class_index].size;
 }
 
 size_t middle_flush(void) {

@@ -170,6 +170,23 @@ static void borrowing(void *unused) {
     CHECK(borrowed > 5);
 }
 
+/* What a class left in its cache goes back to the spans, and they to the backend, while another class grows. */
+static void left_behind(void *unused) {
+    (void)unused;
+    static void *objects[MOST], *others[MOST];
+    take(20, objects, 100, 20);
+    put(20, objects, 100, 20);
+    CHECK(middle_cached() > 0);
+    for (size_t taken = 0; middle_cached() > 0; taken++) {
+        CHECK(taken < MOST);
+        take(50, others + taken, 1, 50);
+    }
+    struct middle_stats stats;
+    middle_stats(&stats);
+    CHECK(stats.span_free < 100 * size_classes[20].size);
+    heap_settled();
+}
+
 /* ---- Threads ---- */
 
 enum { THREADS = 4, BOXES = 64, HELD = 40 };
@@ -295,6 +312,7 @@ IN_CHILD(test_all_classes, all_classes)
 IN_CHILD(test_counts, counts)
 IN_CHILD(test_fullest_first, fullest_first)
 IN_CHILD(test_borrowing, borrowing)
+IN_CHILD(test_left_behind, left_behind)
 IN_CHILD(test_threads, threads)
 DIES(test_double_free, double_free, "double free")
 DIES(test_double_free_in_batch, double_free_in_batch, "double free")
@@ -309,6 +327,7 @@ int main(void) {
         cmocka_unit_test(test_double_free),   cmocka_unit_test(test_double_free_in_batch),
         cmocka_unit_test(test_interior),      cmocka_unit_test(test_double_free_of_gone_span),
         cmocka_unit_test(test_tail_of_span),  cmocka_unit_test(test_borrowing),
+        cmocka_unit_test(test_left_behind),
     };
     return cmocka_run_group_tests_name("objects", tests, NULL, NULL);
 }

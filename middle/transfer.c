@@ -38,12 +38,18 @@ static bool may_hold(size_t bytes) {
     return middle_cached() + bytes <= max_size(TRANSFER_MIN_BYTES, backend_in_use() / TRANSFER_SHARE);
 }
 
+/* A cache's room at first: two batches, but a flow of large objects is worth one. */
+static size_t first_slots(unsigned class_index) {
+    size_t batch = size_classes[class_index].batch;
+    return size_classes[class_index].size > SMALL_OBJECT ? max_size(batch, 2) : batch * FIRST_BATCHES;
+}
+
 /* Doubles the cache, if there is reason and memory. Holds the lock. */
 static void transfer_grow(struct transfer *transfer, unsigned class_index) {
     if (transfer->capacity && (!transfer->starved || size_classes[class_index].size > SMALL_OBJECT))
         return;
     size_t slots = transfer->capacity ? (size_t)transfer->capacity * 2 : 1;
-    while (slots < (size_t)size_classes[class_index].batch * FIRST_BATCHES)
+    while (slots < first_slots(class_index))
         slots *= 2;
     size_t bytes = max_size(slots * sizeof(void *), META_BLOCK_MIN);
     void **array = meta_block_alloc(bytes);

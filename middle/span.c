@@ -33,7 +33,7 @@ enum {
     SPARE_PAGES = 8,         /* longer runs are not kept */
     SPARE_METAS = 3,         /* structures of 64, 128 and 256 bytes */
     SPARE_BYTES = 256 << 10, /* kept in the smallest heap */
-    SPARE_SHARE = 16,        /* or this part of the heap */
+    SPARE_SHARE = 64,        /* or this part of the heap */
 };
 
 static struct lock spare_lock = LOCK_INIT(RANK_SPARE);

@@ -34,7 +34,7 @@ static bool own_object(unsigned class_index, void *object) {
     size_t wanted = size_classes[class_index].size, size = size_classes[own].size;
     CHECK(own >= class_index && size <= wanted + max_size(wanted / 4, 8));
     CHECK((uintptr_t)object % (size > 8 ? 16 : 8) == 0 && pagemap_tag((char *)object + size - 1) == own);
-    CHECK(object_start(own, object) == object && object_start(own, (char *)object + size - 1) == object);
+    CHECK(object_is_start(own, object) && !object_is_start(own, (char *)object + size - 1));
     CHECK(!object_is_free(own, object) && large_size(object) == 0);
     if (!slot || blocks.bytes > BYTES_MOST) {
         middle_put(own, &object, 1);

@@ -37,7 +37,7 @@ static struct block *free_slot(void) {
 static void own(unsigned class_index, void *object) {
     struct block *slot = free_slot();
     unsigned tag = pagemap_tag(object);
-    CHECK(tag >= class_index && object_start(tag, object) == object);
+    CHECK(tag >= class_index && object_is_start(tag, object));
     if (slot && blocks.bytes < BYTES_MOST)
         block_own(&blocks, slot, object, size_classes[tag].size);
     else

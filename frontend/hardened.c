@@ -59,25 +59,27 @@ size_t hardened_size(const char *function, const void *block) {
     return run->class_index == LARGE ? guarded_size(function, run, block) : slot_size(function, run, block);
 }
 
-static void wrong_number(const void *block, const char *what, size_t told, const char *then, size_t is)
-    __attribute__((noreturn, cold));
-static void wrong_number(const void *block, const char *what, size_t told, const char *then, size_t is) {
-    struct line line = {.used = 0};
-    line_text(&line, "free(");
-    line_address(&line, block);
-    line_text(&line, what);
-    line_number(&line, told);
-    line_text(&line, then);
-    line_number(&line, is);
-    line_fatal(&line);
+static void line_wrong(struct line *line, const void *block, const char *what, size_t told) {
+    line_text(line, "free(");
+    line_address(line, block);
+    line_text(line, "): wrong ");
+    line_text(line, what);
+    line_number(line, told);
 }
 
 void hardened_free_sized(void *block, size_t alignment, size_t size) {
     size_t is = hardened_size("free", block);
-    if (size != is)
-        wrong_number(block, "): wrong size ", size, ", the block has ", is);
-    if (alignment && (!is_power_of_two(alignment) || ((uintptr_t)block & (alignment - 1)) != 0))
-        wrong_number(block, "): wrong alignment ", alignment, ", the block has ", (uintptr_t)block & -(uintptr_t)block);
+    struct line line = {.used = 0};
+    if (size != is) {
+        line_wrong(&line, block, "size ", size);
+        line_text(&line, ", the block has ");
+        line_number(&line, is);
+        line_fatal(&line);
+    }
+    if (alignment && (!is_power_of_two(alignment) || ((uintptr_t)block & (alignment - 1)) != 0)) {
+        line_wrong(&line, block, "alignment ", alignment);
+        line_fatal(&line);
+    }
     hardened_free(block);
 }
 

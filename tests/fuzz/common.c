@@ -8,14 +8,14 @@ size_t input_size(struct input *input, size_t most) {
     unsigned kind = input_byte(input);
     size_t size = kind < 128   ? input_number(input, 1) << kind % 3
                   : kind < 208 ? input_number(input, 2)
-                  : kind < 240 ? input_number(input, 3) % (1 << 20)
+                  : kind < 248 ? input_number(input, 3) % (1 << 20)
                                : input_number(input, 3) % (8 << 20);
     return size <= most ? size : size % (most + 1);
 }
 
 /* ---- Blocks ---- */
 
-enum { DENSE = 512, EDGE = 64, STRIDE = 4096 };
+enum { DENSE = 512, EDGE = 64, STRIDE = 8192 };
 
 static uint8_t stamp_byte(uint64_t stamp, size_t at) { return (uint8_t)(stamp >> at % 8 * 8 ^ at); }
 

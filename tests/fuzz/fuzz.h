@@ -42,6 +42,13 @@ static inline uint64_t input_number(struct input *input, unsigned bytes) {
     return value;
 }
 
+/* One of `most` slots (a power of two up to 256): mostly of the first few, so that inputs come back to what they made.
+ */
+static inline unsigned input_slot(struct input *input, unsigned most) {
+    unsigned byte = input_byte(input);
+    return byte < 208 ? byte % 16 : byte % most;
+}
+
 /* A size in bytes, small ones most often, `most` at most. */
 size_t input_size(struct input *input, size_t most);
 

@@ -29,7 +29,7 @@ CFLAGS += -DRN_LIBRSEQ
 LDLIBS += -lrseq
 endif
 
-.PHONY: all bench check lint format asan ubsan tsan debug install uninstall help clean
+.PHONY: all bench check lint analyze format asan ubsan tsan debug install uninstall help clean
 all: $(LIBS)
 
 $(BUILD)/%.o: %.c
@@ -71,6 +71,10 @@ lint: $(LIBS)
 	$(if $(OTHER_LIBRARY),$(MAKE) -s BUILD=$(BUILD)/$(OTHER) CC=$(OTHER)-linux-gnu-gcc $(OTHER_LIBRARY))
 	scripts/lint $(BUILD)/librnalloc.so $(OTHER_LIBRARY)
 
+# Too slow for lint: minutes.
+analyze:
+	scripts/analyze
+
 format:
 	clang-format -i $$(find $(TIERS) include rnbench tests -name '*.[ch]' -exec grep -L '^\.macro' {} +)
 
@@ -100,6 +104,7 @@ help:
 	@echo "make check      the tests; make check-bench those of the benchmark"
 	@echo "make check-fuzz  the fuzz targets over their stored inputs (scripts/fuzz searches for more)"
 	@echo "make lint       what is checked without running: tiers, fast path, style, warnings"
+	@echo "make analyze    clang-tidy, cppcheck and gcc -fanalyzer over all that is shipped; minutes"
 	@echo "make format     clang-format over the C sources"
 	@echo "make asan, ubsan, tsan    RnBench under a sanitizer"
 	@echo "make debug      the libraries with their invariants checked, under $(BUILD)/debug"

@@ -316,7 +316,7 @@ size_t backend_release_step(void) {
             released = release_whole(phase << RN_PAGE_SHIFT);
         } else if (excess && now - step_last >= STEP_MS) {
             step_last = now;
-            released = release_whole(min_size(excess, max_size(excess / STEP_SHARE, STEP_HPS * HP_PAGES))
+            released = release_whole(min_size(excess, max_size(excess / STEP_SHARE, (size_t)STEP_HPS * HP_PAGES))
                                      << RN_PAGE_SHIFT);
         }
     }

@@ -73,7 +73,7 @@ static void *open_library(const char *path) {
         slash = strrchr(beside, '/');
     }
     if (slash) {
-        strcpy(slash + 1, "librnalloc.so");
+        memcpy(slash + 1, "librnalloc.so", sizeof "librnalloc.so");
         if (access(beside, F_OK) == 0)
             return dlopen(beside, RTLD_LOCAL | RTLD_NOW);
     }
@@ -114,7 +114,7 @@ static void need_library(const char *path) {
 
 /* Splits NAME=PATH[,VARIABLE=VALUE...] in place. Gives the path; *variables is what follows its comma, or NULL. */
 static char *split_preload(char *text, char **variables) {
-    char *path = strchr(text, '=');
+    char *path = text + strcspn(text, "=");
     *path++ = '\0';
     *variables = strchr(path, ',');
     if (*variables)
@@ -147,9 +147,9 @@ static void set_variables(char *variables) {
         next = next_setting(variables);
         if (next)
             *next++ = '\0';
-        char *equals = strchr(variables, '=');
-        *equals = '\0';
-        setenv(variables, equals + 1, 1);
+        char *value = variables + strcspn(variables, "=");
+        *value++ = '\0';
+        setenv(variables, value, 1);
     }
 }
 
@@ -204,7 +204,7 @@ static void expand(char *copy, size_t room, const char *text) {
     }
     if (length < 0 || (size_t)length + strlen(text) >= room)
         fail("--allocator: too long");
-    strcpy(copy + length, text);
+    memcpy(copy + length, text, strlen(text) + 1);
 }
 
 const char *allocator_preload(const char *text, char **argv, char *path) {

@@ -14,7 +14,7 @@ void false_sharing_body(struct bench_thread *thread) {
     uint64_t i = 0;
     for (; bench_goes_on(bench, i, options->iters); i++) {
         void *block = must_alloc(bench->allocator.alloc, options->sizes[0]);
-        write_often(block, options->sizes[0], options->writes, !options->check);
+        write_often(block, options->sizes[0], options->writes, options->check ? 0 : 1);
         bench->allocator.release(block);
     }
     thread->allocs += i;

@@ -131,10 +131,10 @@ static uint64_t parse_choice(const struct row *row, const char *text) {
 
 /* Seconds with up to three decimals, as milliseconds. */
 static uint64_t parse_seconds(const struct row *row, const char *text) {
-    char *end;
+    char *end = NULL;
     errno = 0;
     double seconds = *text && strspn(text, "0123456789.") == strlen(text) ? strtod(text, &end) : -1;
-    if (seconds < 0 || *end || errno)
+    if (seconds < 0 || !end || *end || errno)
         fail("--%s: \"%s\" is not a number of seconds", row->name, text);
     if (seconds * 1000 < (double)row->min || seconds * 1000 > (double)row->max)
         fail("--%s: %s is not in %g..%g", row->name, text, (double)row->min / 1000, (double)row->max / 1000);
@@ -201,7 +201,7 @@ static const struct row *next_option(int argc, char **argv, int *index, const ch
         if (!row->value) {
             if (*equals)
                 fail("--%s takes no value", row->name);
-            *value = NULL;
+            *value = "";
         } else if (*equals) {
             *value = equals + 1;
         } else {

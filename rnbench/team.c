@@ -107,7 +107,7 @@ static void run_threads(struct bench *bench, unsigned count, pthread_t *handles)
     /* Stacks below 2 MiB, since under THP `always` a hugepage per stack would drown what is to be measured. */
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, 256 * 1024);
+    pthread_attr_setstacksize(&attributes, (size_t)256 << 10);
     for (unsigned i = 0; i < count; i++) {
         int error = pthread_create(&handles[i], &attributes, thread_main, &bench->threads[i]);
         if (error)

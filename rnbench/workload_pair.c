@@ -11,14 +11,17 @@
 enum { CHUNKS = 32, LONGEST_CHUNK = 1 << 20 };
 
 /* The compiler may neither drop a pair nor see that nobody wrote to the block in between. */
-#define USE(block) __asm__ volatile("" : "+r"(block) : : "memory")
+#define USE(block) __asm__ volatile("" : : "r"(block) : "memory")
 
 static void pairs_through_plt(uint64_t count, size_t size, bool touch) {
     for (; count > 0; count--) {
         void *block = malloc(size);
         USE(block);
-        if (touch)
+        if (touch) {
+            if (!block)
+                fail("out of memory: the allocator gave NULL for %zu bytes", size);
             memset(block, 1, size);
+        }
         USE(block);
         free(block);
     }

@@ -292,7 +292,8 @@ API void *reallocarray(void *block, size_t count, size_t size) {
     return realloc(block, bytes);
 }
 
-API void *memalign(size_t align, size_t size) {
+/* Alignments that are no power of two are rounded up to one, as glibc does. */
+static void *alloc_rounded(size_t align, size_t size) {
     if (align > SIZE_MAX / 2 + 1)
         return fail(EINVAL);
     size_t power = ALIGNMENT;
@@ -301,7 +302,9 @@ API void *memalign(size_t align, size_t size) {
     return alloc_aligned(power, size);
 }
 
-API void *aligned_alloc(size_t align, size_t size) { return memalign(align, size); }
+API void *memalign(size_t align, size_t size) { return alloc_rounded(align, size); }
+
+API void *aligned_alloc(size_t align, size_t size) { return alloc_rounded(align, size); }
 
 API int posix_memalign(void **result, size_t align, size_t size) {
     if (align < sizeof(void *) || (align & (align - 1)) != 0)

@@ -97,14 +97,15 @@ static struct node *stack_grow(unsigned cls) {
     if (!chunk)
         return NULL;
     struct node *chain = NULL, *last = NULL;
-    for (size_t block = bytes / stride; block-- > 0;) {
-        struct node *node = (struct node *)(chunk + block * stride);
+    size_t block = bytes / stride;
+    do {
+        struct node *node = (struct node *)(chunk + --block * stride);
         node->head = (struct head){.before = cls, .word = stride};
         node->next = chain;
         chain = node;
         if (!last)
             last = node;
-    }
+    } while (block > 0);
     struct node *kept = chain;
     stack_push(&stacks[cls].top, chain->next, last);
     return kept;

@@ -206,9 +206,8 @@ static void *run_obtain(size_t *bytes, size_t align, bool *zeroed) {
 
 /* A run that the kernel refuses to take, for want of mappings, is kept whatever the options. */
 static void run_return(void *run, size_t bytes) {
-    if (use_freelist && kept_bytes + bytes <= KEPT_MAX)
-        kept_put(run, bytes);
-    else if (os_unmap(run, bytes) != 0)
+    bool is_kept = use_freelist && kept_bytes + bytes <= KEPT_MAX;
+    if (is_kept || os_unmap(run, bytes) != 0)
         kept_put(run, bytes);
 }
 

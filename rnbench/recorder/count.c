@@ -47,7 +47,7 @@ static struct row *row_of(struct row *rows, const char *executable) {
     for (struct row *candidate = rows; candidate < rows + ROWS - 1; candidate++) {
         uint64_t expected = 0;
         if (atomic_compare_exchange_strong(&candidate->taken, &expected, 1)) {
-            strcpy(candidate->executable, executable);
+            memcpy(candidate->executable, executable, strlen(executable) + 1);
             atomic_store(&candidate->taken, 2);
             return candidate;
         }

@@ -112,11 +112,7 @@ static void resolve_c(void) {
 }
 
 /* Racing threads find the same. */
-static void *resolve(enum name name) {
-    if (!atomic_load(&object))
-        resolve_c();
-    if (name < N_NEW)
-        return atomic_load(&next[name]);
+static void *resolve_cxx(enum name name) {
     void *function = dlsym(RTLD_NEXT, names[name]);
     if (!function)
         function = absent;
@@ -124,6 +120,12 @@ static void *resolve(enum name name) {
         atomic_store(&own_file[name], strcmp(file_of(function), atomic_load(&object)) == 0);
     atomic_store(&next[name], function);
     return function;
+}
+
+static void *resolve(enum name name) {
+    if (!atomic_load(&object))
+        resolve_c();
+    return name < N_NEW ? atomic_load(&next[name]) : resolve_cxx(name);
 }
 
 static inline void *next_of(enum name name) {

@@ -144,7 +144,7 @@ static bool is_wanted(const char *executable) {
     const char *slash = strrchr(executable, '/');
     if (program)
         return strcmp(slash ? slash + 1 : executable, program) == 0;
-    return parent && atoi(parent) == getppid();
+    return parent && strtol(parent, NULL, 10) == getppid();
 }
 
 /* The first name that does not exist yet. */

@@ -207,8 +207,7 @@ size_t os_address_limit(void) { return address_limit; }
 
 /* Under overcommit 2 the kernel ignores MAP_NORESERVE, so it refuses a writable mapping of more memory than any machine
  * has; the other modes give it, and a sandbox may refuse it in other words. This needs no file, which a sandbox may
- * forbid by now. proc(5), vm.overcommit_memory. Under RLIMIT_AS the attempt would prove nothing: os_init read the file.
- */
+ * forbid by now. proc(5), vm.overcommit_memory. Not where os_init read the file. */
 bool os_strict_commit(void) {
     int known = atomic_load_explicit(&strict_commit, memory_order_relaxed);
     if (known == STRICT_UNKNOWN) {
@@ -278,15 +277,19 @@ static int read_overcommit(void) {
     return mode == '2' ? STRICT_YES : STRICT_NO;
 }
 
+/* Without the kernel's vDSO this is an emulator, such as qemu-user before 8.2, which may keep a record for each page of
+ * a mapping: of one of many TiB it would run out of memory. */
+static bool is_emulated(void) { return getauxval(AT_SYSINFO_EHDR) == 0; }
+
 void os_init(void) {
     int saved = errno;
     struct rlimit limit;
     size_t size = (size_t)getauxval(AT_PAGESZ);
     if (is_power_of_two(size))
         page_size = size;
-    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
+    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
         address_limit = limit.rlim_cur;
+    if (address_limit != SIZE_MAX || is_emulated()) /* a mapping as a probe would prove nothing, or do harm */
         atomic_store_explicit(&strict_commit, read_overcommit(), memory_order_relaxed);
-    }
     errno = saved;
 }

@@ -1,5 +1,5 @@
-/* mode.c: tells the frontend's mode and checks that the heap works in it. usage: mode EXPECTED-KIND (rseq-cid,
- * rseq-cpu, rseq, thread, any) */
+/* mode.c: tells the frontend's mode and checks that the heap works in it. usage: mode EXPECTED-KIND [SHARE]
+ * EXPECTED-KIND is rseq-cid, rseq-cpu, rseq, thread or any; SHARE divides the work, for emulators */
 #define _GNU_SOURCE
 #include <malloc.h>
 #include <rnalloc.h>
@@ -26,16 +26,19 @@ static void check_mode(const char *expected) {
 
 int main(int argc, char **argv) {
     const char *expected = argc > 1 ? argv[1] : "any";
+    unsigned share = argc > 2 ? (unsigned)atoi(argv[2]) : 1;
+    if (share == 0)
+        return 2;
     tap_check_subject();
     if (shadow_init() != 0)
         return 3;
     check_mode(expected);
-    struct model_plan plan = {.threads = 1, .operations = 50000, .slots = 300, .largest = 100000, .seed = 11};
+    struct model_plan plan = {.threads = 1, .operations = 50000 / share, .slots = 300, .largest = 100000, .seed = 11};
     MODEL_OK(model_run_here(&plan), "a single thread");
     plan.threads = 12;
     MODEL_OK(model_run(&plan), "twelve threads");
     plan.threads = 120;
-    plan.operations = 1500;
+    plan.operations = 1500 / share;
     plan.slots = 40;
     MODEL_OK(model_run(&plan), "more threads than pools");
     MODEL_OK(model_run_here(&plan), "a single thread again");

@@ -6,6 +6,22 @@ use lib "$FindBin::Bin/../lib";
 use RnTest;
 use Test::More;
 
+# In the program's process, before exec: a second one ends it when its memory passes a limit. RLIMIT_AS would not do: the
+# library would see it.
+sub watch_memory {
+    my $program = $$;
+    my $watcher = fork // die "fork: $!";
+    return if $watcher != 0;
+    open STDOUT, '>', '/dev/null';
+    while (kill 0, $program) {
+        open my $file, '<', "/proc/$program/statm" or last;
+        my $resident = (split / /, <$file> // '0 0')[1];
+        kill 'KILL', $program if $resident > 1 << 19;
+        select undef, undef, undef, 0.2;
+    }
+    POSIX::_exit(0);
+}
+
 my $bin = bin_dir() . '/rseq';
 my %off = (GLIBC_TUNABLES => 'glibc.pthread.rseq=0');
 # Linux gives a concurrency id from 6.3 on.
@@ -38,6 +54,26 @@ for (@states) {
         $how->{env}{REFUSE_PRELOAD} = preloaded();
     }
     child_tap($name, run_program($how, @launch, "$bin/mode", $mode));
+}
+
+# Emulators have no rseq. memcheck would put its own malloc before ours. A limit on memory, since an emulator that keeps a
+# record for each page of a mapping would take the whole machine down for one of many TiB (seen).
+my $machine = `uname -m` =~ s/\n//r;
+my @emulators = (
+    ['valgrind --tool=none', 'valgrind', '-q', '--tool=none'],
+    ['callgrind', 'valgrind', '-q', '--tool=callgrind', '--callgrind-out-file=/dev/null'],
+    ['memcheck', 'valgrind', '-q', '--error-exitcode=9', '--soname-synonyms=somalloc=nouserintercepts'],
+    ['qemu-user', "qemu-$machine", '-E', 'LD_PRELOAD=' . preloaded()],
+);
+for (@emulators) {
+    my ($name, $emulator, @options) = @$_;
+    my ($path) = grep { -x } map { "$_/$emulator" } split /:/, $ENV{PATH};
+    SKIP: {
+        skip "$name: there is no $emulator here (scripts/setup test installs it)", 1 if !$path;
+        my $how = {env => {}, limits => \&watch_memory};
+        $how->{preload} = '' if $name eq 'qemu-user';
+        child_tap($name, run_program($how, $path, @options, "$bin/mode", 'thread', 50));
+    }
 }
 
 for my $env ({}, {%off}, (subject() eq 'rnalloc' ? ({RNALLOC_OPTIONS => 'rseq=0'}, {RNALLOC_OPTIONS => 'cid=0'}) : ())) {

@@ -133,9 +133,12 @@ bool run_grow(struct runs *runs, struct run *run, size_t pages) {
     uintptr_t start = backend_alloc_growing(pages, filled, &clean);
     if (!run_note(runs, &to, start, pages, false))
         return false;
-    if (filled && backend_move(run->start, start, filled) != 0) {
+    int error = filled ? backend_move(run->start, start, filled) : 0;
+    if (error) {
         check_contents(run);
-        run_free(runs, &to);
+        runs->pages -= pages;
+        if (error == -EAGAIN)
+            backend_free(start, pages);
         return false;
     }
     check_contents(&(struct run){start, filled, run->stamp});

@@ -116,7 +116,7 @@ static int region_grow(size_t needed, size_t align) {
     int error = region_add((uintptr_t)start, size, limit);
     lock_drop(&backend_lock);
     if (error)
-        os_unreserve(start, size);
+        (void)os_unreserve(start, size);
     return error;
 }
 

@@ -236,6 +236,18 @@ static void forget(struct hugepage *first, size_t length) {
     total_add(&backend_totals.reserved, -(length << HP_SHIFT));
 }
 
+/* The kernel would not unmap what was forgotten: no mapping can be split. It is free as before, if its contents can be
+ * dropped, since what of it was dirty is not known any more; else it is lost as address space. */
+static void take_back(uintptr_t start, size_t length) {
+    bool still_committed;
+    if (os_release((void *)start, length << HP_SHIFT, &still_committed) != 0)
+        return;
+    lock_take(&backend_lock);
+    range_insert(hp_of(start), length);
+    total_add(&backend_totals.reserved, length << HP_SHIFT);
+    lock_drop(&backend_lock);
+}
+
 size_t backend_retreat(size_t keep) {
     size_t given = 0;
     for (;;) {
@@ -253,7 +265,10 @@ size_t backend_retreat(size_t keep) {
         lock_drop(&backend_lock);
         if (!first)
             return given;
-        os_unreserve((void *)start, length << HP_SHIFT);
+        if (os_unreserve((void *)start, length << HP_SHIFT) != 0) {
+            take_back(start, length);
+            return given;
+        }
         given += length << HP_SHIFT;
     }
 }

@@ -62,17 +62,16 @@ static void *map(uintptr_t hint, size_t size, int protection, int flags) {
     return start == MAP_FAILED ? NULL : start;
 }
 
-void os_unreserve(void *start, size_t size) {
+int os_unreserve(void *start, size_t size) {
     int saved = errno;
-    (void)munmap(start, size);
-    errno = saved;
+    return result_of(saved, munmap(start, size) != 0);
 }
 
 void *os_reserve(uintptr_t hint, size_t size, size_t align) {
     void *start = map(hint, size, PROT_NONE, 0);
     if (!start || ((uintptr_t)start & (align - 1)) == 0)
         return start;
-    os_unreserve(start, size);
+    (void)os_unreserve(start, size);
     if (size + align < size)
         return NULL;
     start = map(0, size + align, PROT_NONE, 0);
@@ -81,8 +80,8 @@ void *os_reserve(uintptr_t hint, size_t size, size_t align) {
     uintptr_t low = (uintptr_t)start;
     uintptr_t aligned = round_up(low, align);
     if (aligned > low)
-        os_unreserve(start, aligned - low);
-    os_unreserve((void *)(aligned + size), low + align - aligned);
+        (void)os_unreserve(start, aligned - low);
+    (void)os_unreserve((void *)(aligned + size), low + align - aligned);
     return (void *)aligned;
 }
 
@@ -125,26 +124,20 @@ int os_map_hugetlb(void *start, size_t size, unsigned shift) {
     return result_of(saved, at == MAP_FAILED);
 }
 
-/* Whether every page of the range is mapped: mincore(2) says ENOMEM where one is not. */
-static bool is_mapped(char *start, size_t size) {
-    unsigned char pages[512];
-    size_t most = sizeof pages * page_size;
-    for (size_t at = 0; at < size; at += most)
-        if (mincore(start + at, min_size(most, size - at), pages) != 0)
-            return false;
-    return true;
+/* Whether the word is mapped: futex(2) reads it before it waits, and says EFAULT where nothing is. Unlike mincore(2) it
+ * is allowed in every sandbox, and unlike the calls that change mappings it does not fail for lack of memory. Changes
+ * errno. */
+static bool is_mapped(void *word) {
+    struct timespec none = {0, 0};
+    return syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, 1, &none, NULL, 0) == 0 || errno != EFAULT;
 }
 
-/* Whether the destination of a move that failed is all mapped, or is now. mremap(2) unmaps it before it can fail for
- * lack of memory. Advice that changes nothing tells, by ENOMEM (madvise(2)). The hole is filled again; another mapping
- * can hardly have come to lie in it, since the kernel looks from the top of the address space, and is not replaced.
- * mincore(2), which a sandbox may kill for, is asked only if the two contradict each other. Changes errno. */
-static bool is_whole_again(void *start, size_t size) {
-    if (madvise(start, size, MADV_NORMAL) == 0)
-        return true;
-    if (try_map((uintptr_t)start, size, PROT_READ | PROT_WRITE, MAP_FIXED_NOREPLACE) == start)
-        return true;
-    return errno == EEXIST && is_mapped(start, size);
+/* Whether the destination of a move that failed is mapped, or is now. mremap(2) unmaps it, all of it, before it can
+ * fail for lack of memory. The hole is filled again; another mapping can hardly have come to lie in it, since the
+ * kernel looks from the top of the address space, and is not replaced. Changes errno. */
+static bool is_whole_again(char *start, size_t size) {
+    return (is_mapped(start) && is_mapped(start + size - sizeof(uint64_t))) ||
+           try_map((uintptr_t)start, size, PROT_READ | PROT_WRITE, MAP_FIXED_NOREPLACE) == start;
 }
 
 int os_move(void *from, void *to, size_t size) {
@@ -216,7 +209,7 @@ bool os_strict_commit(void) {
         void *probe = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         known = probe == MAP_FAILED && errno == ENOMEM ? STRICT_YES : STRICT_NO;
         if (probe != MAP_FAILED)
-            os_unreserve(probe, size);
+            (void)os_unreserve(probe, size);
         errno = saved;
         atomic_store_explicit(&strict_commit, known, memory_order_relaxed);
     }

@@ -26,8 +26,8 @@ void *os_reserve(uintptr_t hint, size_t size, size_t align);
 /* Address space that reads as zeros until os_commit makes parts of it writable; same terms as os_reserve. */
 void *os_reserve_zeros(size_t size);
 
-/* Gives address space back. */
-void os_unreserve(void *start, size_t size);
+/* Gives address space back. -ENOMEM when that would split a mapping and the map count is reached: nothing changed. */
+int os_unreserve(void *start, size_t size);
 
 /* Makes reserved memory readable and writable; it reads as zeros. -ENOMEM when the commit limit or map count is
  * reached. */

@@ -41,7 +41,7 @@ int pagemap_window(uintptr_t base, size_t size) {
         return -ENOMEM;
     char *handles = os_reserve_zeros(leaves * PAGEMAP_LEAF_PAGES * sizeof(void *));
     if (!handles) {
-        os_unreserve(tags, leaves * PAGEMAP_LEAF_PAGES);
+        (void)os_unreserve(tags, leaves * PAGEMAP_LEAF_PAGES);
         return -ENOMEM;
     }
     pagemap_win.base = base;

@@ -26,6 +26,7 @@ for my $options ($is_ours ? ('', 'rseq=0') : ('')) {
     limited("RLIMIT_AS reached$label", '-v unlimited', $env, "$bin/limit", 'space', 100, 60);
     limited("RLIMIT_DATA reached$label", '-v unlimited', $env, "$bin/limit", 'data', 60, 60);
     limited("RLIMIT_DATA reached early$label", '-v unlimited', $env, "$bin/limit", 'data', 24, 40);
+    child_tap("map count reached$label", run_program({env => $env}, "$bin/mapcount"));
     child_tap("mlockall$label", run_program({env => $env}, "$bin/locked"));
     child_tap("moments$label", run_program({env => $env}, "$bin/moments"));
 }

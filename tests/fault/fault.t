@@ -1,4 +1,4 @@
-# fault.t: mmap, mprotect, madvise and mremap fail at every single call, from every call on, and at random.
+# fault.t: mmap, munmap, mprotect, madvise and mremap fail at every single call, from every call on, and at random.
 use strict;
 use warnings;
 use FindBin;

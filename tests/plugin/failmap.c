@@ -1,5 +1,5 @@
-/* failmap.c: stands between the allocator and mmap, mprotect, madvise and mremap, counts the calls, and fails some.
- * Preloaded before the allocator. libc's own calls do not come by here. FAILMAP=FIRST:COUNT:ERROR     fails calls
+/* failmap.c: stands between the allocator and mmap, munmap, mprotect, madvise and mremap, counts the calls, and fails
+ * some. Preloaded before the allocator. libc's own calls do not come by here. FAILMAP=FIRST:COUNT:ERROR     fails calls
  * FIRST..FIRST+COUNT-1 (the first call is 1), from the start of the process The functions failmap_... do the same from
  * within. */
 #define _GNU_SOURCE
@@ -80,6 +80,8 @@ PUBLIC void *mmap(void *address, size_t length, int protection, int flags, int f
 }
 
 PUBLIC void *mmap64(void *, size_t, int, int, int, off_t) __attribute__((alias("mmap")));
+
+PUBLIC int munmap(void *address, size_t length) { return fails() ? -1 : (int)syscall(SYS_munmap, address, length); }
 
 PUBLIC int mprotect(void *address, size_t length, int protection) {
     return fails() ? -1 : (int)syscall(SYS_mprotect, address, length, protection);

@@ -45,7 +45,8 @@ static void *large_or_null(size_t size, size_t alignment, bool *zeroed) {
     void *block = classless_alloc(size, alignment, zeroed);
     if (RN_UNLIKELY(!block) && trim_retreat(size))
         block = classless_alloc(size, alignment, zeroed);
-    trim_step();
+    if (!rn_hardened) /* which calls it when it went to the backend */
+        trim_step();
     return block ? block : no_memory();
 }
 

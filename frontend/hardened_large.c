@@ -94,6 +94,7 @@ void *guarded_alloc(size_t size, size_t alignment, bool *zeroed) {
     uintptr_t last = (uintptr_t)large->end - bytes;
     char *block = alignment > guard_size() ? large->begin : (char *)round_down(last, max_size(alignment, NATURAL));
     guarded_place(large, block, size);
+    trim_step();
     return block;
 }
 
@@ -173,7 +174,8 @@ static void guarded_retire(struct guarded *large) {
     bool still_committed;
     bool is_protected = os_protect((void *)large->run.start, run_bytes(large)) == 0;
     bool is_released = os_release(large->begin, middle, &still_committed) == 0;
-    large->run.is_clean = is_protected && is_released && (large->run.guards & GUARD_BACK);
+    /* What should have been a guard and is none may be dirty from its life before, or hold the canary. */
+    large->run.is_clean = is_protected && is_released && bytes_between_guards(large) == middle;
     if (!is_released && os_commit(large->begin, middle) == 0) { /* locked memory, or explicit huge pages */
         memset(large->begin, 0, middle);
         if (is_protected)
@@ -198,12 +200,15 @@ void guarded_free(struct hardened_run *run, void *block) {
 /* ---- Resizing ---- */
 
 /* The block's pages move into a new run, at the same place in their first page; so its end need not lie against the
- * guard, and the canary reaches there. Called without the lock. */
+ * guard, and the canary reaches there. The backend takes the pages that are left for clean; the guard before them, in
+ * force or not, keeps it from taking the whole hugepage for fresh, which it would make accessible. Called without the
+ * lock. */
 static void *guarded_move(struct guarded *large, size_t size) {
     size_t offset = (size_t)(large->block - large->begin);
     size_t old = (size_t)(large->end - large->begin), kept = min_size(large->size, size);
     bool zeroed;
-    if (kept < MOVE_MIN || os_strict_commit() || os_page_size() > RN_PAGE)
+    bool has_front = (uintptr_t)large->begin != large->run.start;
+    if (kept < MOVE_MIN || !has_front || os_strict_commit() || os_page_size() > RN_PAGE)
         return NULL;
     struct guarded *fresh = guarded_make(offset + size, 1, &zeroed);
     if (!fresh)

@@ -108,6 +108,12 @@ static uint32_t nth_free(const struct hardened_span *span, uint32_t n) {
 
 /* ---- Slots ---- */
 
+/* Holds the lock; statistics read without it. */
+static void count_live(struct hardened_class *class_, size_t bytes) {
+    size_t live = atomic_load_explicit(&class_->live, memory_order_relaxed);
+    atomic_store_explicit(&class_->live, live + bytes, memory_order_relaxed);
+}
+
 /* The index of the slot that starts at `block`; ends the process if none does. */
 static uint32_t slot_index(const char *function, const struct hardened_span *span, const void *block) {
     unsigned class_index = span->run.class_index;
@@ -140,6 +146,7 @@ void *slot_alloc(unsigned class_index, size_t size) {
         struct hardened_span *made = span_make(class_index);
         if (!made)
             return NULL;
+        trim_step();
         lock_take(&class_->lock);
         ring_append(&class_->listed, &made->run);
     }
@@ -152,10 +159,10 @@ void *slot_alloc(unsigned class_index, size_t size) {
     span->bits[index / 64] &= ~((uint64_t)1 << index % 64);
     if (--span->free == 0)
         ring_remove(&class_->listed, &span->run);
+    count_live(class_, whole);
     lock_drop(&class_->lock);
     if (was_used && !is_zero(block, whole))
         hardened_misuse("malloc", block, "written after free", class_index, 0);
-    atomic_fetch_add_explicit(&class_->live, whole, memory_order_relaxed);
     canary_write(block, block + size, block + whole);
     return block;
 }
@@ -234,10 +241,10 @@ void slot_free(struct hardened_run *run, void *block) {
     size_t whole = size_classes[class_index].size;
     size_t size = whole - span->words[index];
     span->words[index] = SLOT_WAITING;
+    count_live(class_, -whole);
     run_unlock(run);
     slot_check("free", class_index, block, size);
     memset(block, 0, whole);
-    atomic_fetch_sub_explicit(&class_->live, whole, memory_order_relaxed);
     lock_take(&class_->lock);
     void *oldest = wait_turn(class_, class_index, block);
     span = oldest ? slot_release(class_, oldest) : NULL;

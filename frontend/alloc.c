@@ -182,7 +182,7 @@ static size_t size_with_room(size_t size, size_t have) {
 }
 
 static void *realloc_copy(void *block, size_t size, size_t have) {
-    void *fresh = rnAlloc(size_with_room(size, have));
+    void *fresh = rnAlloc(rn_hardened ? size : size_with_room(size, have)); /* there the size counts to the byte */
     if (!fresh)
         return NULL;
     memcpy(fresh, block, min_size(size, have));

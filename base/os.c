@@ -117,13 +117,6 @@ int os_advise_base(void *start, size_t size) {
     return result_of(saved, madvise(start, size, MADV_NOHUGEPAGE) != 0);
 }
 
-int os_map_hugetlb(void *start, size_t size, unsigned shift) {
-    int saved = errno;
-    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_FIXED | (int)(shift << MAP_HUGE_SHIFT);
-    void *at = mmap(start, size, PROT_READ | PROT_WRITE, flags, -1, 0);
-    return result_of(saved, at == MAP_FAILED);
-}
-
 /* Whether the word is mapped: futex(2) reads it before it waits, and says EFAULT where nothing is. Unlike mincore(2) it
  * is allowed in every sandbox, and unlike the calls that change mappings it does not fail for lack of memory. Changes
  * errno. */
@@ -138,6 +131,20 @@ static bool is_mapped(void *word) {
 static bool is_whole_again(char *start, size_t size) {
     return (is_mapped(start) && is_mapped(start + size - sizeof(uint64_t))) ||
            try_map((uintptr_t)start, size, PROT_READ | PROT_WRITE, MAP_FIXED_NOREPLACE) == start;
+}
+
+/* mmap(2) with MAP_FIXED unmaps what was there before it looks for huge pages: when there are none, the hole is filled
+ * again. */
+int os_map_hugetlb(void *start, size_t size, unsigned shift) {
+    int saved = errno;
+    int error = 0;
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_FIXED | (int)(shift << MAP_HUGE_SHIFT);
+    if (mmap(start, size, PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED) {
+        error = -errno;
+        (void)is_whole_again(start, size);
+    }
+    errno = saved;
+    return error;
 }
 
 int os_move(void *from, void *to, size_t size) {

@@ -46,7 +46,8 @@ int os_release(void *start, size_t size, bool *still_committed);
 int os_advise_huge(void *start, size_t size);
 int os_advise_base(void *start, size_t size);
 
-/* Replaces a reserved range by explicit huge pages of 2^shift bytes. */
+/* Replaces a reserved range by explicit huge pages of 2^shift bytes. On failure the range, in which nothing was
+ * resident, may be committed as a whole. */
 int os_map_hugetlb(void *start, size_t size, unsigned shift);
 
 /* Moves the pages of [from, from + size) to `to` (both committed), leaving `from` committed but empty; what `to` held

@@ -95,6 +95,8 @@ void *__wrap_mmap(void *start, size_t size, int protection, int flags, int file,
     check_pages(start, size);
     if (flags & MAP_HUGETLB) {
         if (!now.has_hugetlb) {
+            if (flags & MAP_FIXED) /* the kernel has unmapped what was there before it looks for pages */
+                (void)__real_munmap(start, size);
             errno = ENOMEM;
             return MAP_FAILED;
         }

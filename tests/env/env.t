@@ -29,6 +29,7 @@ for my $options ($is_ours ? ('', 'rseq=0') : ('')) {
     child_tap("map count reached$label", run_program({env => $env}, "$bin/mapcount"));
     child_tap("mlockall$label", run_program({env => $env}, "$bin/locked"));
     child_tap("moments$label", run_program({env => $env}, "$bin/moments"));
+    child_tap("phases$label", run_program({env => $env}, "$bin/phases", 64, 2));
 }
 limited('ulimit -v 131072, glibc without rseq', '-v 131072', {GLIBC_TUNABLES => 'glibc.pthread.rseq=0'}, "$bin/limit", 'outer', 128, 60);
 child_tap('moments, bound at once', run_program({env => {LD_BIND_NOW => 1}}, "$bin/moments"));

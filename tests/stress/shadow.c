@@ -1,5 +1,6 @@
 /* shadow.c: the shadow-model stress, in its variants: calm, large, signals, interval, migration, confined, trim,
- * trim-signals, crowd, throng, storm. usage: shadow VARIANT [SEED] */
+ * trim-signals, crowd, throng, storm. usage: shadow VARIANT [SEED [DIVISOR]]: operations are divided by DIVISOR, for
+ * slow machines. */
 #define _GNU_SOURCE
 #include "../lib/shadow.h"
 #include <malloc.h>
@@ -93,6 +94,8 @@ int main(int argc, char **argv) {
     } else if (strcmp(variant, "calm") != 0) {
         return 2;
     }
+    if (argc > 3)
+        plan.operations /= (unsigned)strtoul(argv[3], NULL, 0);
     size_t before = in_use();
     struct model_result result = model_run(&plan);
     disturb_confine(-1);

@@ -51,7 +51,7 @@ void trace_measure(struct trace *trace);
 void trace_push(struct trace *trace, uint64_t *capacity, struct trace_event event);
 
 /* trace_rep.c: the same for .rep */
-void trace_read_rep(struct trace *trace, const char *path, char *text);
+void trace_read_rep(struct trace *trace, const char *path, const char *content);
 
 /* trace_record.c, trace_replay.c: the subcommands; argv[0] is the subcommand's name. */
 int record_main(int argc, char **argv);

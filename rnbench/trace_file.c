@@ -199,7 +199,7 @@ void trace_read(struct trace *trace, const char *path) {
     } else if (is_rep_name(path) || (length && bytes[0] >= '0' && bytes[0] <= '9')) {
         if (memchr(bytes, 0, length))
             fail("%s: damaged trace: a zero byte in a text", path);
-        trace_read_rep(trace, path, (char *)bytes);
+        trace_read_rep(trace, path, (const char *)bytes);
     } else {
         fail("%s: not a trace: neither RNTRACE1 nor a .rep file", path);
     }

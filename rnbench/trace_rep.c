@@ -77,7 +77,7 @@ static void read_operation(struct text *text, struct trace *trace, uint64_t *cap
     trace_push(trace, capacity, event);
 }
 
-void trace_read_rep(struct trace *trace, const char *path, char *content) {
+void trace_read_rep(struct trace *trace, const char *path, const char *content) {
     struct text text = {path, content, 1};
     read_number(&text, UINT64_MAX);
     uint64_t ids = read_number(&text, MAX_REP);

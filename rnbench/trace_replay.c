@@ -329,10 +329,10 @@ static bool parse_value(struct replay_options *options, const char *name, const 
         options->allocator = named_preload(value);
     else if (is_word(name, "--allocator") && allocator_is_preload(value))
         options->allocator = value;
-    else if (is_word(name, "--lab-rate") && atof(value) > 0)
-        options->lab_rate = atof(value);
-    else if (is_word(name, "--times") && digits && atol(value) > 0)
-        options->times = (uint64_t)atol(value);
+    else if (is_word(name, "--lab-rate") && strtod(value, NULL) > 0)
+        options->lab_rate = strtod(value, NULL);
+    else if (is_word(name, "--times") && digits && strtol(value, NULL, 10) > 0)
+        options->times = (uint64_t)strtol(value, NULL, 10);
     else if (is_word(name, "--threads") && (is_word(value, "1") || is_word(value, "as-recorded")))
         options->one_thread = is_word(value, "1");
     else

@@ -504,10 +504,21 @@ void pools_reset_locks(void) {
     lock_reset(&drain_lock);
 }
 
+/* A look without a section is only a hint: the thread may be on another CPU by now, and another may have stored the
+ * slot and `current` in an order that this one does not see. So the top is taken off in a section, and put back. */
 bool pool_top_is(unsigned class_index, const void *object) {
     uint32_t id;
     if (!pools || !current_id(&id) || id >= rn_mode.ids)
         return false;
     struct pool *pool = atomic_load_explicit(&pools[id], memory_order_acquire); /* pairs with pool_get's release */
-    return pool && *slot_at(pool, get(&pool->bins[class_index].current)) == object;
+    if (!pool || *slot_at(pool, get(&pool->bins[class_index].current)) != object)
+        return false;
+    void *top;
+    if (rn_pop_batch(class_index, &top, 1, rn_thread.area) == 0)
+        return false;
+    if (top == object)
+        return true;
+    if (rn_push_batch(class_index, &top, 1, rn_thread.area) == 0)
+        middle_put(class_index, &top, 1);
+    return false;
 }

@@ -5,7 +5,7 @@
  * says. One size class, two ids, two CPUs, arrays of two slots: the smallest sizes at which bins are empty, partly
  * full, full, and move between arrays. Memory is sequentially consistent here: a pool's words have one writer at a
  * time, and between two stands a switch by the kernel, or the membarrier. Where that is not so, the other models have
- * store buffers (count.pml, top.pml).
+ * store buffers (count.pml).
  *
  * Ghost state, which no step depends on: place[], where each object is; settled[], whether a drainer relies on a pool. */
 

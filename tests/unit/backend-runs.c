@@ -262,6 +262,27 @@ static void hugetlb(void *script) {
     runs_check(&model);
 }
 
+/* Pages of 1 GiB: a region is mapped as a whole, so all of it is committed at once, and none of it is ever given back;
+ * where there are none, it is a region as any other. */
+static void hugetlb_gib(void *script) {
+    const struct backend_config config = {.hugepages = true, .hugetlb_mib = 1024, .release = true};
+    const bool has = ((const struct script *)script)->has_hugetlb;
+    struct backend_stats stats;
+    script_play(script);
+    os_init();
+    backend_init(&config);
+    CHECK(run_alloc(&model, &model.run[0], 100, 1) && run_alloc(&model, &model.run[1], 600, 1));
+    backend_stats(&stats);
+    CHECK(stats.reserved == (size_t)1 << 30 && (stats.committed == stats.reserved) == has);
+    runs_churn(&model, 300);
+    runs_check(&model);
+    runs_free_all(&model);
+    runs_check(&model);
+    size_t released = backend_release(0, true);
+    backend_stats(&stats);
+    CHECK(has ? released == 0 && stats.released_total == 0 : stats.free_resident == 0);
+}
+
 #define IN_CHILD(name, body, script)                    \
     static void name(void **state) {                    \
         (void)state;                                    \
@@ -284,19 +305,31 @@ IN_CHILD(test_threads, threads, NULL)
 IN_CHILD(test_threads_strict, threads, (&(struct script){.strict_commit = true}))
 IN_CHILD(test_hugetlb_none, hugetlb, (&(struct script){.has_hugetlb = false}))
 IN_CHILD(test_hugetlb, hugetlb, (&(struct script){.has_hugetlb = true}))
+IN_CHILD(test_hugetlb_gib, hugetlb_gib, (&(struct script){.has_hugetlb = true}))
+IN_CHILD(test_hugetlb_gib_none, hugetlb_gib, (&(struct script){.has_hugetlb = false}))
 IN_CHILD(test_hugetlb_race, hugetlb, (&(struct script){.has_hugetlb = true, .before_hugetlb = other_comes}))
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_churn),           cmocka_unit_test(test_churn_strict),
-        cmocka_unit_test(test_churn_pages_16k), cmocka_unit_test(test_churn_pages_64k),
-        cmocka_unit_test(test_churn_limited),   cmocka_unit_test(test_churn_no_advice),
-        cmocka_unit_test(test_alignment),       cmocka_unit_test(test_release),
-        cmocka_unit_test(test_gradual),         cmocka_unit_test(test_locked),
-        cmocka_unit_test(test_limited),         cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_threads_strict),  cmocka_unit_test(test_hugetlb_none),
-        cmocka_unit_test(test_hugetlb),         cmocka_unit_test(test_hugetlb_race),
+        cmocka_unit_test(test_churn),
+        cmocka_unit_test(test_churn_strict),
+        cmocka_unit_test(test_churn_pages_16k),
+        cmocka_unit_test(test_churn_pages_64k),
+        cmocka_unit_test(test_churn_limited),
+        cmocka_unit_test(test_churn_no_advice),
+        cmocka_unit_test(test_alignment),
+        cmocka_unit_test(test_release),
+        cmocka_unit_test(test_gradual),
+        cmocka_unit_test(test_locked),
+        cmocka_unit_test(test_limited),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_threads_strict),
+        cmocka_unit_test(test_hugetlb_none),
+        cmocka_unit_test(test_hugetlb),
+        cmocka_unit_test(test_hugetlb_race),
         cmocka_unit_test(test_retreat),
+        cmocka_unit_test(test_hugetlb_gib),
+        cmocka_unit_test(test_hugetlb_gib_none),
     };
     return cmocka_run_group_tests_name("page runs", tests, NULL, NULL);
 }

@@ -185,7 +185,7 @@ static void array_give(struct pool *pool, uint32_t offset, size_t words) {
 
 static uint32_t first_capacity(unsigned class_index) {
     size_t size = size_classes[class_index].size;
-    size_t most = max_size(FIRST_WORDS, FIRST_LINES * RN_CACHE_LINE / size) - 1;
+    size_t most = max_size(FIRST_WORDS, (size_t)FIRST_LINES * RN_CACHE_LINE / size) - 1;
     return (uint32_t)max_size(min_size(FIRST_BYTES / size, most), 1);
 }
 

@@ -138,6 +138,7 @@ struct donation {
 struct commit {
     uintptr_t start, end; /* to be made writable; empty if start == end */
     bool huge;            /* the whole hugepages in it get MADV_HUGEPAGE */
+    uintptr_t sample;     /* the hugepage whose first fault is timed, or 0 */
     unsigned donations;
     struct donation donation[DONATIONS];
 };
@@ -219,7 +220,7 @@ static void commit_plan(struct commit *plan, struct hugepage *hp, unsigned last,
     bool big = used + total_get(&backend_totals.dirty_free_pages) > SMALL_HEAP >> RN_PAGE_SHIFT;
     bool is_tail = last < HP_PAGES && last > HP_PAGES / 8 && used < TAIL_HEAP >> RN_PAGE_SHIFT;
     bool fresh = big && !is_tail && was_clean && !hp->advised;
-    bool advise = fresh && backend_config.hugepages;
+    bool advise = fresh && backend_config.hugepages && price_is_right();
     if ((hp->committed >= last && !advise) || (fresh && hugetlb_try(hp)))
         return;
     uintptr_t start = hp->base + (advise ? 0 : (uintptr_t)hp->committed << RN_PAGE_SHIFT);
@@ -228,6 +229,8 @@ static void commit_plan(struct commit *plan, struct hugepage *hp, unsigned last,
     plan->end = commit_end(hp, last, advise);
     if (advise)
         hp->advised = plan->huge = true;
+    if (advise && !plan->sample && plan->donations == 0 && price_sample_due())
+        plan->sample = hp->base;
 }
 
 /* Notes that [start, end) is writable now. Holds backend_lock. */
@@ -243,15 +246,28 @@ static void commit_note(const struct commit *plan) {
     }
 }
 
+/* Asks for huge pages in [start, end). If one of them is to be sampled and turns out dear, not for those behind it. */
+static void commit_huge(uintptr_t start, uintptr_t end, uintptr_t sample) {
+    if (sample) {
+        (void)os_advise_huge((void *)start, sample + HP_SIZE - start);
+        start = sample + HP_SIZE;
+        if (price_take(sample)) {
+            lock_take(&backend_lock);
+            for (uintptr_t at = start; at < end; at += HP_SIZE)
+                hp_of(at)->advised = false;
+            lock_drop(&backend_lock);
+            return;
+        }
+    }
+    if (end > start)
+        (void)os_advise_huge((void *)start, end - start);
+}
+
 /* Carries the plan out, without the lock. */
 static int commit_do(const struct commit *plan) {
     int error = os_commit((void *)plan->start, plan->end - plan->start);
-    if (!error && plan->huge) {
-        uintptr_t start = round_up(plan->start, HP_SIZE);
-        uintptr_t end = round_down(plan->end, HP_SIZE);
-        if (end > start)
-            (void)os_advise_huge((void *)start, end - start);
-    }
+    if (!error && plan->huge)
+        commit_huge(round_up(plan->start, HP_SIZE), round_down(plan->end, HP_SIZE), plan->sample);
     return error;
 }
 

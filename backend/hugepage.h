@@ -118,6 +118,14 @@ static inline size_t total_get(_Atomic size_t *total) { return atomic_load_expli
 
 extern struct backend_config backend_config;
 
+/* price.c: whether a fresh hugepage shall be a huge page, and whether it is time to sample what one costs. Under
+ * backend_lock. */
+bool price_is_right(void);
+bool price_sample_due(void);
+/* Faults a fresh huge page in, as its owner is about to do anyway. Returns whether that was dear. Takes backend_lock.
+ */
+bool price_take(uintptr_t hugepage);
+
 /* release.c: puts free hugepages whose pages are gone back among the free ones. */
 void range_insert_clean(struct hugepage *first, size_t length, bool still_committed);
 

@@ -280,7 +280,8 @@ static size_t phase_limit(void) {
 
 /* Pages that the end of a phase may give back now. */
 static size_t phase_credit(uint64_t now) {
-    return (size_t)(now - atomic_load_explicit(&credit_since, memory_order_relaxed)) * PHASE_RATE;
+    uint64_t since = atomic_load_explicit(&credit_since, memory_order_relaxed); /* perhaps later than `now` was read */
+    return now > since ? (size_t)(now - since) * PHASE_RATE : 0;
 }
 
 /* The end of a phase: see the head of this file. Returns the pages to give back at once. */

@@ -112,6 +112,11 @@ int os_advise_huge(void *start, size_t size) {
     return result_of(saved, madvise(start, size, MADV_HUGEPAGE) != 0);
 }
 
+int os_populate(void *start, size_t size) {
+    int saved = errno;
+    return result_of(saved, madvise(start, size, MADV_POPULATE_WRITE) != 0);
+}
+
 int os_advise_base(void *start, size_t size) {
     int saved = errno;
     return result_of(saved, madvise(start, size, MADV_NOHUGEPAGE) != 0);
@@ -193,6 +198,14 @@ unsigned os_cpu_bound(void) {
     long bytes = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
     errno = saved;
     return bytes > 0 ? (unsigned)bytes * 8 : 64;
+}
+
+uint64_t os_now_ns(void) {
+    struct timespec now = {0, 0};
+    int saved = errno;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    errno = saved;
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
 uint64_t os_now_ms(void) {

@@ -42,6 +42,10 @@ int os_protect(void *start, size_t size);
  * again. */
 int os_release(void *start, size_t size, bool *still_committed);
 
+/* Makes the range resident, as writing to every page of it would, with its contents as they are. -EINVAL before Linux
+ * 5.14. madvise(2), MADV_POPULATE_WRITE. */
+int os_populate(void *start, size_t size);
+
 /* Asks for, or forbids, huge pages in the range. Advice only: failure changes nothing. */
 int os_advise_huge(void *start, size_t size);
 int os_advise_base(void *start, size_t size);
@@ -67,6 +71,8 @@ int os_membarrier(void);
 /* An upper bound on CPU ids: bits in the kernel's CPU mask, by sched_getaffinity(2); at least 1. */
 unsigned os_cpu_bound(void);
 
+/* For the measure of short times. */
+uint64_t os_now_ns(void);
 /* Monotonic milliseconds, from the vDSO. */
 uint64_t os_now_ms(void);
 

@@ -1,0 +1,52 @@
+/* price.c: what a huge page costs here and now.
+ *
+ * A fresh huge page costs 0.1 ms where there is memory for it, a quarter of what the same in base pages costs. But in a
+ * virtual machine whose host took the guest's free huge pages back, it costs 1 ms and more, and base pages do not,
+ * since the guest has fragments that it kept. So one in a while is faulted in under the clock, and where it was dear,
+ * the next fresh hugepages are left to base pages: more of them each time. */
+#include "backend/hugepage.h"
+#include "base/os.h"
+
+enum {
+    EVERY = 8,        /* fresh huge pages from one sample to the next */
+    MOST_NS = 400000, /* what the base pages of a hugepage cost */
+    PAUSE = 8,        /* hugepages left to base pages after a dear one, doubled for each one in a row */
+    DOUBLINGS = 5,
+};
+
+/* Under backend_lock. */
+static unsigned next_in; /* fresh huge pages until the next sample */
+static unsigned dear;    /* samples in a row that were too dear */
+static unsigned pause;   /* fresh hugepages that shall not be huge yet */
+
+bool price_is_right(void) {
+    if (pause == 0)
+        return true;
+    pause--;
+    return false;
+}
+
+bool price_sample_due(void) {
+    if (next_in) {
+        next_in--;
+        return false;
+    }
+    next_in = EVERY;
+    return true;
+}
+
+bool price_take(uintptr_t hugepage) {
+    uint64_t start = os_now_ns();
+    if (os_populate((void *)hugepage, HP_SIZE) != 0)
+        return false;
+    bool is_dear = os_now_ns() - start > MOST_NS;
+    lock_take(&backend_lock);
+    if (is_dear) {
+        pause = PAUSE << min_size(dear++, DOUBLINGS);
+        next_in = 0;
+    } else {
+        dear = 0;
+    }
+    lock_drop(&backend_lock);
+    return is_dear;
+}

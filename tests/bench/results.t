@@ -150,7 +150,7 @@ like($lines[12] // '', qr/the marks of the numbers/, 'README without marks is to
 # Bad words and damaged files: status 2, one line; nothing is written.
 sub refused {
     my ($name, $pattern, @words) = @_;
-    my $bad = results(@words);
+    my $bad = results((grep { $_ eq '--notes' } @words) ? () : ('--notes', '/dev/null'), @words);
     is(ended($bad), 'exit 2', "$name: status 2");
     like($bad->{err}, qr/\Aresults: [^\n]*$pattern[^\n]*\n\z/, "$name: one line");
     is($bad->{out}, '', "$name: nothing on standard output");

@@ -148,7 +148,9 @@ static bool may_donate(size_t hugepages) {
 }
 
 /* Finds resident free hugepages for the clean ones that the run [start, start + pages) takes or begins. A page fault
- * costs a hundred times what moving the page costs, and the peak stays that of what is in use. Holds the lock. */
+ * costs a hundred times what moving the page costs, and the peak stays that of what is in use. Returns how many
+ * pages from `start` to take: more than `pages` where the last hugepage gets another's, which must be nobody's until
+ * the move is done. Holds the lock. */
 static size_t donate(struct commit *plan, uintptr_t start, size_t pages) {
     uintptr_t end = start + (pages << RN_PAGE_SHIFT);
     uintptr_t given = end;

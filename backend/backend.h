@@ -14,6 +14,8 @@
 #include "base/attr.h"
 #include "base/lock.h"
 
+enum { BACKEND_HUGE_SIZE = 2 << 20 }; /* bytes of a hugepage, by which pages are moved */
+
 extern struct lock backend_lock;
 extern struct lock backend_release_lock;
 

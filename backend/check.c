@@ -1,21 +1,14 @@
 /* check.c: the backend's invariants over the whole heap, for debug builds and tests. */
 #include "backend/hugepage.h"
 
-/* The longest run of free pages of a hugepage in use. */
-static unsigned longest_free(const struct hugepage *hp) {
-    unsigned most = 0, length;
-    for (unsigned first = 0; (length = bits_next_clear(hp->used, &first)) != 0; first += length)
-        most = length > most ? length : most;
-    return most;
-}
-
-/* I5: a hugepage's counts are those of its bits. I6: no page is dirty beyond what is committed. */
+/* I5: a hugepage's counts, and its longest free run, are those of its bits. I6: no page is dirty beyond what is
+ * committed. */
 static void check_one(const struct hugepage *hp) {
     unsigned used = bits_count(hp->used, 0, HP_PAGES);
     unsigned dirty = bits_count(hp->dirty, 0, HP_PAGES);
     RN_ASSERT(used == hp->used_pages);
     RN_ASSERT(dirty == hp->dirty_pages);
-    RN_ASSERT(used == 0 || hp->longest == longest_free(hp));
+    RN_ASSERT(used == 0 || hp->longest == bits_longest_clear(hp->used));
     unsigned beyond = HP_PAGES - hp->committed;
     RN_ASSERT(beyond == 0 || bits_count(hp->used, hp->committed, beyond) ||
               !bits_count(hp->dirty, hp->committed, beyond));

@@ -87,6 +87,13 @@ unsigned bits_next_clear(const uint64_t *bits, unsigned *first) {
     return *first >= HP_PAGES ? 0 : next_bit(bits, *first, 0) - *first;
 }
 
+unsigned bits_longest_clear(const uint64_t *bits) {
+    unsigned most = 0, length;
+    for (unsigned first = 0; (length = bits_next_clear(bits, &first)) != 0; first += length)
+        most = length > most ? length : most;
+    return most;
+}
+
 /* One past the last set bit below `from`; 0 if there is none. */
 static unsigned end_of_set_before(const uint64_t *bits, unsigned from) {
     for (unsigned w = from / 64 + 1; w-- > 0;) {

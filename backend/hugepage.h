@@ -21,10 +21,12 @@
 
 enum {
     HP_SHIFT = 21,
-    HP_SIZE = 1 << HP_SHIFT,
+    HP_SIZE = BACKEND_HUGE_SIZE,
     HP_PAGES = HP_SIZE >> RN_PAGE_SHIFT,
     HP_WORDS = HP_PAGES / 64,
 };
+
+_Static_assert(HP_SIZE == 1 << HP_SHIFT, "of one size");
 
 enum hp_state {
     HP_NONE = 0, /* not ours, or inside a free range */
@@ -68,6 +70,8 @@ void bits_set(uint64_t *bits, unsigned first, unsigned pages);
 void bits_clear(uint64_t *bits, unsigned first, unsigned pages);
 /* The next run of zero bits at or after *first: its start in *first, its length returned; 0 if there is none. */
 unsigned bits_next_clear(const uint64_t *bits, unsigned *first);
+/* The length of the longest run of zero bits. */
+unsigned bits_longest_clear(const uint64_t *bits);
 /* The length of the run of zero bits that `at` lies in. */
 unsigned bits_clear_around(const uint64_t *bits, unsigned at);
 

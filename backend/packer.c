@@ -77,14 +77,6 @@ struct hugepage *packer_find(unsigned pages, unsigned align, unsigned *first) {
     return NULL;
 }
 
-static unsigned longest_run(const struct hugepage *hp) {
-    unsigned best = 0;
-    unsigned length;
-    for (unsigned first = 0; (length = bits_next_clear(hp->used, &first)) != 0; first += length)
-        best = length > best ? length : best;
-    return best;
-}
-
 void hp_use(struct hugepage *hp, unsigned first, unsigned pages) {
     RN_ASSERT(bits_count(hp->used, first, pages) == 0);
     if (hp->state == HP_USED && hp->used_pages < HP_PAGES)
@@ -99,7 +91,7 @@ void hp_use(struct hugepage *hp, unsigned first, unsigned pages) {
     bits_set(hp->used, first, pages);
     bits_set(hp->dirty, first, pages);
     if (cuts_longest)
-        hp->longest = (uint16_t)longest_run(hp);
+        hp->longest = (uint16_t)bits_longest_clear(hp->used);
     if (hp->used_pages < HP_PAGES)
         packer_insert(hp);
 }

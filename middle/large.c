@@ -11,7 +11,6 @@
 
 enum {
     MOVE_MIN = 2 << 20, /* a block that grows beyond this gets a place of its own */
-    HUGE = 2 << 20,
 };
 
 static _Atomic size_t bytes_in_use;
@@ -85,7 +84,8 @@ static void *large_move(struct span *span, size_t pages) {
     bool clean;
     if (bytes < MOVE_MIN)
         return NULL;
-    size_t movable = os_strict_commit() || span->start % HUGE != 0 ? 0 : round_down(bytes, HUGE);
+    size_t movable = os_strict_commit() || span->start % BACKEND_HUGE_SIZE != 0 ? 0
+                                                                                : round_down(bytes, BACKEND_HUGE_SIZE);
     uintptr_t start = backend_alloc_growing(pages, movable >> RN_PAGE_SHIFT, &clean);
     if (!start || !move_bytes(start, span->start, bytes, clean ? movable : 0))
         return NULL;

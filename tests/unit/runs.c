@@ -10,7 +10,7 @@
 
 static uint64_t *page_of(uintptr_t start, size_t page) { return (uint64_t *)(start + (page << RN_PAGE_SHIFT)); }
 
-enum { LAST_WORD = RN_PAGE / 8 - 1, SAMPLE = 131, HUGE = 2 << 20, HUGE_PAGES = HUGE >> RN_PAGE_SHIFT };
+enum { LAST_WORD = RN_PAGE / 8 - 1, SAMPLE = 131, HUGE_PAGES = BACKEND_HUGE_SIZE >> RN_PAGE_SHIFT };
 
 /* A page carries its stamp in its first, its last, and one word of its own. */
 static void page_stamp(uint64_t *page, uint64_t stamp) {
@@ -128,7 +128,7 @@ bool run_move(struct runs *runs, struct run *run, size_t pages) {
 /* The same as large_resize has it: whole hugepages move to a place with room behind, the rest is copied. */
 bool run_grow(struct runs *runs, struct run *run, size_t pages) {
     struct run to = {.start = 0};
-    size_t filled = run->start % HUGE == 0 ? run->pages / HUGE_PAGES * HUGE_PAGES : 0;
+    size_t filled = run->start % BACKEND_HUGE_SIZE == 0 ? run->pages / HUGE_PAGES * HUGE_PAGES : 0;
     bool clean;
     uintptr_t start = backend_alloc_growing(pages, filled, &clean);
     if (!run_note(runs, &to, start, pages, false))

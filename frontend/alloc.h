@@ -11,6 +11,10 @@
 /* The size class of a size; 0 above the largest. */
 unsigned class_of(size_t size);
 
+/* The first class from `class_index` on whose size is a multiple of the alignment, at most a page: spans start on
+ * pages, so its objects are aligned. 0 if there is none. */
+unsigned class_aligned(unsigned class_index, size_t alignment);
+
 /* malloc at an alignment that is a power of two. NULL with ENOMEM. */
 void *alloc_aligned(size_t alignment, size_t size);
 

@@ -2,6 +2,7 @@
 #include "frontend/hardened.h"
 
 #include "base/fatal.h"
+#include "frontend/alloc.h"
 #include "frontend/hardened_run.h"
 #include "frontend/pool.h"
 
@@ -32,10 +33,7 @@ static unsigned class_for(size_t size, size_t alignment) {
     size_t whole = max_size(size + CANARY_MIN, 2 * sizeof(void *));
     if (size >= RN_MAX_SMALL || whole > RN_MAX_SMALL || alignment > RN_PAGE)
         return LARGE;
-    unsigned class_index = class_table[class_index_of(max_size(whole, alignment))];
-    while (class_index != LARGE && (size_classes[class_index].size & (alignment - 1)) != 0)
-        class_index = class_index + 1 < RN_CLASSES ? class_index + 1 : LARGE;
-    return class_index;
+    return class_aligned(class_table[class_index_of(max_size(whole, alignment))], alignment);
 }
 
 void *hardened_alloc(size_t size, size_t alignment, bool *zeroed) {

@@ -30,13 +30,6 @@ void fuzz_begin(const char *variant) {
     script_stop();
 }
 
-static struct block *free_slot(void) {
-    for (struct block *block = blocks.block; block < blocks.block + BLOCKS; block++)
-        if (!block->start)
-            return block;
-    return NULL;
-}
-
 /* Refused only while calls fail, and then with ENOMEM. Sizes here are possible ones. */
 static bool is_given(const void *start) {
     CHECK(start || (errno == ENOMEM && script_failures() != 0));
@@ -44,7 +37,7 @@ static bool is_given(const void *start) {
 }
 
 static void own(void *start, size_t size, size_t alignment) {
-    struct block *slot = free_slot();
+    struct block *slot = block_free_slot(&blocks);
     size_t usable = rnUsableSize(start);
     CHECK(usable >= size && (uintptr_t)start % alignment == 0 && (uintptr_t)start % (size > 8 ? 16 : 8) == 0);
     if (slot && usable)

@@ -44,6 +44,13 @@ void block_check_zero(const char *start, size_t size) {
     CHECK(size == 0 || start[size - 1] == 0);
 }
 
+struct block *block_free_slot(struct blocks *blocks) {
+    for (struct block *block = blocks->block; block < blocks->block + BLOCKS; block++)
+        if (!block->start)
+            return block;
+    return NULL;
+}
+
 void block_own(struct blocks *blocks, struct block *block, void *start, size_t size) {
     CHECK(start && size && !block->start);
     uintptr_t first = (uintptr_t)start;

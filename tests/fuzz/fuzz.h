@@ -74,6 +74,8 @@ struct blocks {
     uint64_t stamps;
 };
 
+/* A slot without a block; NULL if there is none. */
+struct block *block_free_slot(struct blocks *blocks);
 /* The block becomes the slot's: checks that it overlaps no other, and stamps it. */
 void block_own(struct blocks *blocks, struct block *block, void *start, size_t size);
 /* Checks the contents; the slot is free then. Returns the block. */

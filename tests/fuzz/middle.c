@@ -20,16 +20,9 @@ void fuzz_begin(const char *variant) {
     backend_init(&(struct backend_config){.hugepages = true, .release = true, .retain = 1 << 20});
 }
 
-static struct block *free_slot(void) {
-    for (struct block *block = blocks.block; block < blocks.block + BLOCKS; block++)
-        if (!block->start)
-            return block;
-    return NULL;
-}
-
 /* An object that the tier gave for a class: of the class, or of one not much larger. */
 static bool own_object(unsigned class_index, void *object) {
-    struct block *slot = free_slot();
+    struct block *slot = block_free_slot(&blocks);
     unsigned own = pagemap_tag(object);
     size_t wanted = size_classes[class_index].size, size = size_classes[own].size;
     CHECK(own >= class_index && size <= wanted + max_size(wanted / 4, 8));
@@ -76,7 +69,7 @@ static void put(struct block *first, size_t most) {
 }
 
 static void large_new(struct input *input) {
-    struct block *slot = free_slot();
+    struct block *slot = block_free_slot(&blocks);
     size_t size = input_size(input, LARGE_MOST), alignment = (size_t)1 << input_byte(input) % 24;
     bool zeroed = false;
     if (!slot || blocks.bytes > BYTES_MOST)

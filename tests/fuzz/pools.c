@@ -27,15 +27,8 @@ void fuzz_begin(const char *variant) {
     script_stop();
 }
 
-static struct block *free_slot(void) {
-    for (struct block *block = blocks.block; block < blocks.block + BLOCKS; block++)
-        if (!block->start)
-            return block;
-    return NULL;
-}
-
 static void own(unsigned class_index, void *object) {
-    struct block *slot = free_slot();
+    struct block *slot = block_free_slot(&blocks);
     unsigned tag = pagemap_tag(object);
     CHECK(tag >= class_index && object_is_start(tag, object));
     if (slot && blocks.bytes < BYTES_MOST)

@@ -5,14 +5,9 @@
  */
 #include <string.h>
 
-#include "random.h"
-#include "rnbench.h"
+#include "slot_loop.h"
 
 enum { SMALLEST_SHIFT = 4, SHIFTS = 9 };
-
-static void aligned_prepare(struct bench_thread *thread) {
-    thread->table = table_new(thread->bench->options.slots * sizeof(void *), true);
-}
 
 /* Sizes are multiples of the alignment, as ISO C11 first asked of aligned_alloc. */
 static void *make(struct bench_thread *thread, uint64_t *random) {
@@ -28,33 +23,11 @@ static void *make(struct bench_thread *thread, uint64_t *random) {
     return block;
 }
 
-static void aligned_body(struct bench_thread *thread) {
-    const struct bench *bench = thread->bench;
-    void **table = thread->table;
-    uint64_t random = thread->random, i = 0;
-    for (; bench_goes_on(bench, i, bench->options.iters); i++) {
-        void **slot = &table[random_below(random_next(&random), bench->options.slots)];
-        if (*slot) {
-            bench->allocator.release(*slot);
-            *slot = NULL;
-            thread->frees++;
-        } else {
-            *slot = make(thread, &random);
-            thread->allocs++;
-        }
-    }
-    thread->ops = i;
-}
-
-static void aligned_finish(struct bench_thread *thread) {
-    void **table = thread->table;
-    for (uint64_t i = 0; i < thread->bench->options.slots; i++)
-        thread->bench->allocator.release(table[i]);
-    table_free(table, thread->bench->options.slots * sizeof(void *));
-}
+static void aligned_body(struct bench_thread *thread) { slot_loop_body(thread, make); }
 
 static void aligned_run(struct bench *bench) {
-    static const struct team_task task = {.prepare = aligned_prepare, .body = aligned_body, .finish = aligned_finish};
+    static const struct team_task task = {
+        .prepare = slot_loop_prepare, .body = aligned_body, .finish = slot_loop_finish};
     if (!bench->allocator.aligned)
         fail("%s has no aligned_alloc or memalign of its own", bench->allocator.object);
     team_run(bench, &task);

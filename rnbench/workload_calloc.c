@@ -6,15 +6,11 @@
  */
 #include <string.h>
 
-#include "random.h"
-#include "rnbench.h"
+#include "slot_loop.h"
 
-static void calloc_prepare(struct bench_thread *thread) {
-    thread->table = table_new(thread->bench->options.slots * sizeof(void *), true);
-}
-
-static void *make(const struct bench *bench, uint64_t bits) {
-    size_t size = picker_draw(bench->sizes, bits);
+static void *make(struct bench_thread *thread, uint64_t *random) {
+    const struct bench *bench = thread->bench;
+    size_t size = picker_draw(bench->sizes, random_next(random));
     char *block = bench->allocator.zeroed(1, size);
     if (!block)
         fail("out of memory: calloc gave NULL for %zu bytes", size);
@@ -26,33 +22,11 @@ static void *make(const struct bench *bench, uint64_t bits) {
     return block;
 }
 
-static void calloc_body(struct bench_thread *thread) {
-    const struct bench *bench = thread->bench;
-    void **table = thread->table;
-    uint64_t random = thread->random, i = 0;
-    for (; bench_goes_on(bench, i, bench->options.iters); i++) {
-        void **slot = &table[random_below(random_next(&random), bench->options.slots)];
-        if (*slot) {
-            bench->allocator.release(*slot);
-            *slot = NULL;
-            thread->frees++;
-        } else {
-            *slot = make(bench, random_next(&random));
-            thread->allocs++;
-        }
-    }
-    thread->ops = i;
-}
-
-static void calloc_finish(struct bench_thread *thread) {
-    void **table = thread->table;
-    for (uint64_t i = 0; i < thread->bench->options.slots; i++)
-        thread->bench->allocator.release(table[i]);
-    table_free(table, thread->bench->options.slots * sizeof(void *));
-}
+static void calloc_body(struct bench_thread *thread) { slot_loop_body(thread, make); }
 
 static void calloc_run(struct bench *bench) {
-    static const struct team_task task = {.prepare = calloc_prepare, .body = calloc_body, .finish = calloc_finish};
+    static const struct team_task task = {
+        .prepare = slot_loop_prepare, .body = calloc_body, .finish = slot_loop_finish};
     if (!bench->allocator.zeroed)
         fail("%s has no calloc of its own", bench->allocator.object);
     team_run(bench, &task);

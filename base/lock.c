@@ -7,6 +7,19 @@ _Atomic(const void *) lock_fork_owner;
  */
 RN_TLS uint32_t lock_self __attribute__((section(".tdata")));
 
+/* sys/single_threaded.h, glibc 2.32. */
+extern const char __libc_single_threaded __attribute__((weak));
+
+static const char unknown, never;
+_Atomic(const char *) lock_alone = &unknown;
+
+void lock_init(void) {
+    if (&__libc_single_threaded && atomic_load_explicit(&lock_alone, memory_order_relaxed) == &unknown)
+        atomic_store_explicit(&lock_alone, &__libc_single_threaded, memory_order_relaxed);
+}
+
+void lock_never_alone(void) { atomic_store_explicit(&lock_alone, &never, memory_order_relaxed); }
+
 enum { SPINS = 400 };
 
 /* The three-state futex mutex of Drepper, "Futexes are tricky" (2011), section 5, with a short spin before the sleep:

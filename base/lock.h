@@ -55,14 +55,39 @@ static inline bool lock_is_fork_owner(void) {
     return RN_UNLIKELY(owner != NULL) && owner == (const void *)&lock_self;
 }
 
+/* Where the process's only thread reads that it is alone: the C library's own flag, which pthread_create clears before
+ * the second thread starts; a byte that is always zero where there is none, or once a thread came that the C library
+ * does not know of. An atomic read-modify-write costs this thread more than most of what the locks protect. */
+extern _Atomic(const char *) lock_alone;
+
+/* Called once, while the process has one thread. */
+void lock_init(void);
+/* From now on no thread believes that it is alone. */
+void lock_never_alone(void);
+
+static inline bool lock_is_alone(void) {
+    return *(const volatile char *)atomic_load_explicit(&lock_alone, memory_order_relaxed) != 0;
+}
+
+static inline bool lock_acquire(struct lock *lock) {
+    uint32_t free = 0;
+    if (lock_is_alone()) {
+        if (atomic_load_explicit(&lock->state, memory_order_relaxed) != 0)
+            return false;
+        atomic_store_explicit(&lock->state, 1, memory_order_relaxed);
+        atomic_signal_fence(memory_order_acquire);
+        return true;
+    }
+    /* acquire: pairs with the release in lock_drop */
+    return atomic_compare_exchange_strong_explicit(&lock->state, &free, 1, memory_order_acquire, memory_order_relaxed);
+}
+
 static inline void lock_take(struct lock *lock) {
     if (lock_is_fork_owner())
         return;
     if (RN_CHECKS)
         lock_check_take(lock);
-    uint32_t free = 0;
-    /* acquire: pairs with the release in lock_drop */
-    if (!atomic_compare_exchange_strong_explicit(&lock->state, &free, 1, memory_order_acquire, memory_order_relaxed))
+    if (!lock_acquire(lock))
         lock_slow(lock);
 }
 
@@ -70,9 +95,7 @@ static inline void lock_take(struct lock *lock) {
 static inline bool lock_try(struct lock *lock) {
     if (lock_is_fork_owner())
         return true;
-    uint32_t free = 0;
-    /* acquire: pairs with the release in lock_drop */
-    if (!atomic_compare_exchange_strong_explicit(&lock->state, &free, 1, memory_order_acquire, memory_order_relaxed))
+    if (!lock_acquire(lock))
         return false;
     if (RN_CHECKS)
         lock_check_take(lock);
@@ -84,9 +107,24 @@ static inline void lock_drop(struct lock *lock) {
         return;
     if (RN_CHECKS)
         lock_check_drop(lock);
-    /* release: pairs with the acquire in lock_take, lock_try and lock_slow */
+    if (lock_is_alone()) {
+        atomic_store_explicit(&lock->state, 0, memory_order_release); /* nobody sleeps on it */
+        return;
+    }
+    /* release: pairs with the acquire in lock_acquire and lock_slow */
     if (atomic_exchange_explicit(&lock->state, 0, memory_order_release) == 2)
         lock_wake(lock);
+}
+
+/* Adds to a number that any thread may change at any time. */
+static inline void shared_add(_Atomic size_t *number, size_t change) {
+#if defined(__x86_64__)
+    if (lock_is_alone()) { /* one instruction, so that a signal handler may do it too */
+        __asm__("add %1, %0" : "+m"(*number) : "er"(change) : "cc");
+        return;
+    }
+#endif
+    atomic_fetch_add_explicit(number, change, memory_order_relaxed);
 }
 
 /* In fork's child, where the other threads that might sleep on it no longer exist. */

@@ -26,7 +26,7 @@ static _Atomic size_t bytes_total;
 
 size_t meta_bytes(void) { return atomic_load_explicit(&bytes_total, memory_order_relaxed); }
 
-void meta_count(size_t bytes) { atomic_fetch_add_explicit(&bytes_total, bytes, memory_order_relaxed); }
+void meta_count(size_t bytes) { shared_add(&bytes_total, bytes); }
 
 static bool chunk_reserve(size_t size) {
     size_t step = max_size(META_STEP, os_page_size());

@@ -65,6 +65,7 @@ static void init_once(void) {
     if (!atomic_load_explicit(&ready, memory_order_relaxed)) {
         if (!mode_known) {
             os_init();
+            lock_init();
             settings_read();
             mode_init();
             class_table_fill();

@@ -80,6 +80,8 @@ RN_EXPORT int clone(int (*run)(void *), void *stack, int flags, void *argument, 
     bool shares = (flags & CLONE_VM) && !(flags & CLONE_SETTLS);
     if (shares)
         rn_thread.area = &rn_no_area;
+    if ((flags & (CLONE_VM | CLONE_VFORK)) == CLONE_VM)
+        lock_never_alone();
     int result = ((clone_function)(uintptr_t)function)(run, stack, flags, argument, parent_tid, tls, child_tid);
     if (shares && (result < 0 || (flags & CLONE_VFORK)))
         rn_thread.area = area;

@@ -202,7 +202,7 @@ static void capacity_change(struct pool *pool, struct bin_room *room, uint32_t c
     size_t change = ((size_t)capacity - room->capacity) * size;
     room->capacity = capacity;
     pool->capacity_bytes += change;
-    atomic_fetch_add_explicit(&capacity_total, change, memory_order_relaxed);
+    shared_add(&capacity_total, change);
 }
 
 /* Takes half the capacity from a bin that stood still since the last look. Holds the lock, on the pool's own id if it

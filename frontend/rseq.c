@@ -271,7 +271,8 @@ __attribute__((noinline)) void thread_see(void) {
     if (rn_thread.is_seen)
         return;
     rn_thread.is_seen = true;
-    atomic_fetch_add_explicit(&threads_seen, 1, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&threads_seen, 1, memory_order_relaxed) != 0 && lock_is_alone())
+        lock_never_alone();                    /* made behind the C library's back */
     atomic_thread_fence(memory_order_seq_cst); /* pairs with process_has_threads */
 }
 

@@ -27,8 +27,8 @@ static struct span *large_span(const void *block) {
 }
 
 static void count(size_t bytes, size_t blocks) {
-    atomic_fetch_add_explicit(&bytes_in_use, bytes, memory_order_relaxed);
-    atomic_fetch_add_explicit(&blocks_in_use, blocks, memory_order_relaxed);
+    shared_add(&bytes_in_use, bytes);
+    shared_add(&blocks_in_use, blocks);
 }
 
 void *large_alloc(size_t size, size_t alignment, bool *zeroed) {

@@ -10,13 +10,14 @@ UNIT_WRAPS := mmap munmap mprotect madvise mremap open read getauxval getrlimit 
 UNIT_LDFLAGS := $(UNIT_WRAPS:%=-Wl,--wrap=%) $(EXTRA_LDFLAGS)
 
 unit_objects = $(patsubst %.c,$(U)/%.o,$(wildcard $(1:%=%/*.c)))
+UNIT_BASE := $(call unit_objects,base)
 UNIT_BACKEND := $(call unit_objects,base pagemap backend)
 UNIT_MIDDLE := $(call unit_objects,base pagemap backend middle)
 UNIT_ALL := $(STATIC_OBJECTS:$(BUILD)/%=$(U)/%)
 UNIT_LIB := $(U)/tests/unit/script.o $(U)/tests/unit/check.o
 UNIT_RUNS := $(U)/tests/unit/runs.o
 UNIT_PROGRAMS := $(patsubst tests/unit/%.c,$(U)/%,\
-    $(wildcard tests/unit/backend-*.c tests/unit/middle-*.c tests/unit/frontend-*.c))
+    $(wildcard tests/unit/base-*.c tests/unit/backend-*.c tests/unit/middle-*.c tests/unit/frontend-*.c))
 
 $(U)/%.o: %.c
 	@mkdir -p $(@D)
@@ -38,6 +39,9 @@ UNIT_STANDARD := malloc free calloc realloc reallocarray memalign aligned_alloc 
 $(U)/rnalloc.o: $(UNIT_ALL)
 	$(LD) -r -o $@ $^
 	objcopy --wildcard $(foreach name,$(UNIT_STANDARD),--localize-symbol='$(name)') $@
+
+$(U)/base-%: $(U)/tests/unit/base-%.o $(UNIT_LIB) $(UNIT_BASE)
+	$(CC) $(UNIT_CFLAGS) -o $@ $^ $(UNIT_LDFLAGS) -lcmocka
 
 $(U)/backend-%: $(U)/tests/unit/backend-%.o $(UNIT_LIB) $(UNIT_RUNS) $(UNIT_BACKEND)
 	$(CC) $(UNIT_CFLAGS) -o $@ $^ $(UNIT_LDFLAGS) -lcmocka

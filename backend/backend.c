@@ -143,6 +143,13 @@ struct commit {
     struct donation donation[DONATIONS];
 };
 
+/* Not the array: clearing it took longer than most of what follows. */
+static void commit_begin(struct commit *plan) {
+    plan->start = plan->end = plan->sample = 0;
+    plan->huge = false;
+    plan->donations = 0;
+}
+
 static bool may_donate(size_t hugepages) {
     return backend_config.hugepages && total_get(&backend_totals.moved_hugepages) + hugepages <= MOVED_MOST;
 }
@@ -344,13 +351,15 @@ static bool run_use(uintptr_t start, size_t pages, struct commit *plan) {
 }
 
 /* Finds a place for the run. Holds the lock. 0 if there is none. */
-static uintptr_t run_find(size_t pages, size_t align) {
+static uintptr_t run_find(size_t pages, size_t align, bool packed) {
     if (pages < HP_PAGES && align < HP_PAGES) {
         unsigned first;
         struct hugepage *hp = packer_find((unsigned)pages, (unsigned)align, &first);
         if (hp)
             return hp->base + ((uintptr_t)first << RN_PAGE_SHIFT);
     }
+    if (packed)
+        return 0;
     struct hugepage *hp = range_take((pages + HP_PAGES - 1) / HP_PAGES, max_size(align / HP_PAGES, 1));
     return hp ? hp->base : 0;
 }
@@ -369,6 +378,7 @@ struct wish {
     size_t pages;
     size_t align;
     bool growing;  /* in a roomy place */
+    bool packed;   /* in a hugepage that is in use already, or not at all */
     size_t filled; /* pages at its start that the caller will move others to: a multiple of HP_PAGES */
 };
 
@@ -378,18 +388,21 @@ static uintptr_t run_alloc(const struct wish *wish, bool *clean, bool *donated) 
     if (pages == 0 || pages > SIZE_MAX >> (RN_PAGE_SHIFT + 1) ||
         wish->align > (size_t)1 << (RN_ADDRESS_BITS - RN_PAGE_SHIFT))
         return 0;
-    struct commit plan = {.donations = 0};
+    struct commit plan;
+    commit_begin(&plan);
     lock_take(&backend_lock);
     uintptr_t start = wish->growing ? run_find_roomy(pages) : 0;
     if (!start)
-        start = run_find(pages, wish->align);
+        start = run_find(pages, wish->align, wish->packed);
     while (!start) {
         lock_drop(&backend_lock);
+        if (wish->packed)
+            return 0;
         size_t align_bytes = max_size(wish->align << RN_PAGE_SHIFT, HP_SIZE);
         if (region_grow(round_up(pages << RN_PAGE_SHIFT, HP_SIZE), align_bytes) != 0)
             return 0;
         lock_take(&backend_lock);
-        start = run_find(pages, wish->align);
+        start = run_find(pages, wish->align, wish->packed);
     }
     size_t taken = pages;
     if (pages >= HP_PAGES || wish->growing)
@@ -405,6 +418,13 @@ uintptr_t backend_alloc(size_t pages, size_t align, bool *zeroed) {
     bool clean, donated;
     uintptr_t start = run_alloc(&(struct wish){.pages = pages, .align = align}, &clean, &donated);
     *zeroed = start && clean && !donated;
+    return start;
+}
+
+uintptr_t backend_alloc_packed(size_t pages, bool *new_memory) {
+    bool clean, donated;
+    uintptr_t start = run_alloc(&(struct wish){.pages = pages, .align = 1, .packed = true}, &clean, &donated);
+    *new_memory = !start || clean;
     return start;
 }
 
@@ -463,7 +483,8 @@ static bool run_take_after(uintptr_t start, size_t pages) {
 int backend_extend(uintptr_t start, size_t pages, size_t wanted) {
     uintptr_t end = start + (pages << RN_PAGE_SHIFT);
     size_t more = wanted - pages;
-    struct commit plan = {.donations = 0};
+    struct commit plan;
+    commit_begin(&plan);
     if (more > SIZE_MAX >> (RN_PAGE_SHIFT + 1))
         return -ENOMEM;
     lock_take(&backend_lock);

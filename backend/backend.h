@@ -32,6 +32,8 @@ void backend_init(const struct backend_config *config);
 /* A run of `pages` pages, aligned to `align_pages` pages (a power of two, at least 1); *zeroed tells whether its bytes
  * are known to be zero. The pagemap's entries of the run may be written. 0 when memory is short. */
 uintptr_t backend_alloc(size_t pages, size_t align_pages, bool *zeroed);
+/* The same where it needs no further hugepage. *new_memory: it needs one, or the run was never resident. */
+uintptr_t backend_alloc_packed(size_t pages, bool *new_memory);
 /* The same for a block that grows, where it can be extended later. The first `filled` pages (whole hugepages) are those
  * that the caller will move others to with backend_move; *clean: that throws nothing away. */
 uintptr_t backend_alloc_growing(size_t pages, size_t filled, bool *clean);

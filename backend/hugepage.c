@@ -68,16 +68,17 @@ void bits_clear(uint64_t *bits, unsigned first, unsigned pages) {
         bits[w] &= ~word_mask(w, first, pages);
 }
 
-/* The first bit at or after `from` that differs from those of `flip` (all zeros: finds ones; all ones: finds zeros). */
-static unsigned next_bit(const uint64_t *bits, unsigned from, uint64_t flip) {
-    for (unsigned w = from / 64; w < HP_WORDS; w++) {
-        uint64_t word = bits[w] ^ flip;
-        if (w == from / 64)
-            word &= ~(uint64_t)0 << (from % 64);
-        if (word)
-            return w * 64 + (unsigned)__builtin_ctzll(word);
+/* The first bit at or after `from`, which is one of them, that differs from those of `flip` (all zeros: finds ones; all
+ * ones: finds zeros). */
+static inline unsigned next_bit(const uint64_t *bits, unsigned from, uint64_t flip) {
+    unsigned w = from / 64;
+    uint64_t word = (bits[w] ^ flip) & ~(uint64_t)0 << (from % 64);
+    while (!word) {
+        if (++w == HP_WORDS)
+            return HP_PAGES;
+        word = bits[w] ^ flip;
     }
-    return HP_PAGES;
+    return w * 64 + (unsigned)__builtin_ctzll(word);
 }
 
 unsigned bits_next_clear(const uint64_t *bits, unsigned *first) {

@@ -84,19 +84,15 @@ static bool may_lend(unsigned class_index, unsigned other) {
  * little of would else be held twice. The pagemap knows an object's own class, to which it is freed. */
 static size_t borrow(unsigned class_index, void **objects, size_t count) {
     size_t taken = 0;
-    for (unsigned other = class_index + 1; taken == 0 && may_lend(class_index, other); other++) {
-        struct central *lender = &centrals[other];
-        if (atomic_load_explicit(&lender->free_objects, memory_order_relaxed) == 0)
-            continue;
-        lock_take(&lender->lock);
-        taken = take_listed(lender, objects, count);
-        lock_drop(&lender->lock);
-    }
+    for (unsigned other = class_index + 1; taken == 0 && may_lend(class_index, other); other++)
+        taken = central_take_own(other, objects, count);
     return taken;
 }
 
 size_t central_take_own(unsigned class_index, void **objects, size_t count) {
     struct central *central = &centrals[class_index];
+    if (atomic_load_explicit(&central->free_objects, memory_order_relaxed) == 0)
+        return 0;
     lock_take(&central->lock);
     size_t taken = take_listed(central, objects, count);
     lock_drop(&central->lock);
@@ -110,18 +106,21 @@ size_t central_take(unsigned class_index, void **objects, size_t count) {
 
 size_t central_make(unsigned class_index, void **objects, size_t count) {
     struct central *central = &centrals[class_index];
-    size_t taken = 0;
+    size_t per_span = size_classes[class_index].objects, taken = 0;
     while (taken < count) {
-        struct span *span = span_create(class_index);
+        struct span *next, *span = span_create(class_index, (count - taken + per_span - 1) / per_span);
         if (!span)
             break;
-        taken += span_take(span, objects + taken, count - taken);
-        if (span->free == 0)
-            continue;
-        lock_take(&central->lock);
-        count_free(central, span->free);
-        list_insert(central, span);
-        lock_drop(&central->lock);
+        for (; span; span = next) {
+            next = span->next;
+            taken += span_take(span, objects + taken, count - taken);
+            if (span->free == 0)
+                continue;
+            lock_take(&central->lock);
+            count_free(central, span->free);
+            list_insert(central, span);
+            lock_drop(&central->lock);
+        }
     }
     return taken;
 }
@@ -186,11 +185,8 @@ static size_t put_some(unsigned class_index, void **objects, size_t count) {
         }
     }
     lock_drop(&central->lock);
-    while (empty) {
-        struct span *next = empty->next;
+    if (empty)
         span_destroy(empty);
-        empty = next;
-    }
     return own;
 }
 

@@ -30,10 +30,10 @@ static uint32_t meta_size_of(unsigned class_index) {
  * memory is still in the CPU's cache, and neither the backend's lock nor its search is needed. */
 
 enum {
-    SPARE_PAGES = 8,         /* longer runs are not kept */
-    SPARE_METAS = 3,         /* structures of 64, 128 and 256 bytes */
-    SPARE_BYTES = 256 << 10, /* kept in the smallest heap */
-    SPARE_SHARE = 64,        /* or this part of the heap */
+    SPARE_PAGES = 8,       /* longer runs are not kept */
+    SPARE_METAS = 3,       /* structures of 64, 128 and 256 bytes */
+    SPARE_BYTES = 2 << 20, /* kept in the smallest heap */
+    SPARE_SHARE = 64,      /* or this part of the heap */
 };
 
 static struct lock spare_lock = LOCK_INIT(RANK_SPARE);
@@ -50,35 +50,44 @@ static void spare_count(size_t bytes) {
 
 size_t span_spare_bytes(void) { return atomic_load_explicit(&spare_bytes, memory_order_relaxed); }
 
-static struct span *spare_take(size_t pages, uint32_t meta_size) {
-    if (pages > SPARE_PAGES)
+/* Up to `most`, linked by `next`. */
+static struct span *spare_take(size_t pages, uint32_t meta_size, size_t most) {
+    if (pages > SPARE_PAGES || span_spare_bytes() == 0)
         return NULL;
     struct span **list = spare_list(pages, meta_size);
     lock_take(&spare_lock);
-    struct span *span = *list;
-    if (span) {
-        *list = span->next;
-        spare_count(-(pages << RN_PAGE_SHIFT));
+    struct span *first = *list, **end = list;
+    size_t count = 0;
+    for (; *end && count < most; end = &(*end)->next)
+        count++;
+    if (count) {
+        *list = *end;
+        *end = NULL;
+        spare_count(-(count * pages << RN_PAGE_SHIFT));
     }
     lock_drop(&spare_lock);
-    return span;
+    return count ? first : NULL;
 }
 
-static bool spare_put(struct span *span) {
-    size_t bytes = span->pages << RN_PAGE_SHIFT;
-    if (span->pages > SPARE_PAGES)
-        return false;
-    struct span **list = spare_list(span->pages, span->meta_size);
+/* Of spans alike, linked by `next`, keeps as many as fit. Returns the others. */
+static struct span *spare_put(struct span *spans) {
+    if (spans->pages > SPARE_PAGES)
+        return spans;
+    size_t bytes = spans->pages << RN_PAGE_SHIFT;
+    struct span **list = spare_list(spans->pages, spans->meta_size);
     size_t most = max_size(SPARE_BYTES, backend_in_use() / SPARE_SHARE);
     lock_take(&spare_lock);
-    bool fits = span_spare_bytes() + bytes <= most;
-    if (fits) {
-        span->next = *list;
-        *list = span;
-        spare_count(bytes);
+    size_t held = span_spare_bytes(), before = held;
+    while (spans && held + bytes <= most) {
+        struct span *next = spans->next;
+        spans->next = *list;
+        *list = spans;
+        spans = next;
+        held += bytes;
     }
+    spare_count(held - before);
     lock_drop(&spare_lock);
-    return fits;
+    return spans;
 }
 
 static void span_give_back(struct span *span) {
@@ -88,9 +97,11 @@ static void span_give_back(struct span *span) {
 
 size_t span_flush(void) {
     size_t bytes = 0;
+    if (span_spare_bytes() == 0)
+        return 0;
     for (size_t pages = 1; pages <= SPARE_PAGES; pages++)
         for (uint32_t meta = META_BLOCK_MIN; meta < META_BLOCK_MIN << SPARE_METAS; meta *= 2)
-            for (struct span *span; (span = spare_take(pages, meta)) != NULL; bytes += pages << RN_PAGE_SHIFT)
+            for (struct span *span; (span = spare_take(pages, meta, 1)) != NULL; bytes += pages << RN_PAGE_SHIFT)
                 span_give_back(span);
     return bytes;
 }
@@ -101,17 +112,29 @@ void span_unlock(void) { lock_drop(&spare_lock); }
 
 void span_reset_lock(void) { lock_reset(&spare_lock); }
 
-/* A span's structure with a run; on no list, its other fields to be set. */
+/* A run, and rather than new memory one made of what waits here for spans of other lengths. */
+static uintptr_t run_obtain(size_t pages) {
+    bool zeroed, new_memory;
+    uintptr_t start = 0;
+    if (span_spare_bytes() != 0) {
+        start = backend_alloc_packed(pages, &new_memory);
+        if (new_memory)
+            (void)span_flush();
+    }
+    return start ? start : backend_alloc(pages, 1, &zeroed);
+}
+
+/* A span's structure with a new run; on no list, its other fields to be set. */
 static struct span *span_obtain(size_t pages, uint32_t meta_size) {
-    struct span *span = spare_take(pages, meta_size);
-    if (span || !(span = meta_block_alloc(meta_size)))
-        return span;
-    bool zeroed;
-    span->start = backend_alloc(pages, 1, &zeroed);
+    struct span *span = meta_block_alloc(meta_size);
+    if (!span)
+        return NULL;
+    span->start = run_obtain(pages);
     if (!span->start) {
         meta_block_free(span, meta_size);
         return NULL;
     }
+    span->next = NULL;
     span->pages = pages;
     span->meta_size = meta_size;
     return span;
@@ -121,12 +144,9 @@ static struct span *span_obtain(size_t pages, uint32_t meta_size) {
 
 enum { SPREAD_MOST = 2 * RN_MAX_BATCH };
 
-struct span *span_create(unsigned class_index) {
+static void span_fill(struct span *span, unsigned class_index) {
     const struct size_class *class_ = &size_classes[class_index];
-    struct span *span = span_obtain(class_->pages, meta_size_of(class_index));
-    if (!span)
-        return NULL;
-    span->next = span->prev = NULL;
+    span->prev = NULL;
     span->class_index = (uint8_t)class_index;
     span->free = class_->objects;
     for (size_t w = 0; w < bit_words(class_index); w++)
@@ -134,13 +154,27 @@ struct span *span_create(unsigned class_index) {
     if (class_->objects % 64)
         span->bits[class_->objects / 64] = ((uint64_t)1 << class_->objects % 64) - 1;
     pagemap_set(span->start, class_->pages, (uint8_t)class_index, span);
-    return span;
 }
 
-void span_destroy(struct span *span) {
-    pagemap_set(span->start, span->pages, 0, NULL);
-    if (!spare_put(span))
+struct span *span_create(unsigned class_index, size_t most) {
+    size_t pages = size_classes[class_index].pages;
+    uint32_t meta_size = meta_size_of(class_index);
+    struct span *first = spare_take(pages, meta_size, most);
+    if (!first)
+        first = span_obtain(pages, meta_size);
+    for (struct span *span = first; span; span = span->next)
+        span_fill(span, class_index);
+    return first;
+}
+
+void span_destroy(struct span *spans) {
+    for (struct span *span = spans; span; span = span->next)
+        pagemap_set(span->start, span->pages, 0, NULL);
+    struct span *next;
+    for (struct span *span = spare_put(spans); span; span = next) {
+        next = span->next;
         span_give_back(span);
+    }
 }
 
 /* Reorders objects that lie side by side so that successive ones, taken from the end, lie on different cache lines: a

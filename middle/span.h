@@ -35,11 +35,11 @@ struct span {
     uint64_t bits[];    /* 1: free */
 };
 
-/* Makes a span over a new run, all objects free, on no list. NULL when memory is short. */
-struct span *span_create(unsigned class_index);
-/* Ends the life of an empty span: the last few wait for the next span_create, the others' runs and structures go
- * back. */
-void span_destroy(struct span *span);
+/* Makes up to `most` spans, all objects free, on no list but linked by `next`. NULL when memory is short. */
+struct span *span_create(unsigned class_index, size_t most);
+/* Ends the life of empty spans of one class, linked by `next`: the last few wait for the next span_create, the others'
+ * runs and structures go back. */
+void span_destroy(struct span *spans);
 /* Gives back the waiting ones. Returns their bytes. */
 size_t span_flush(void);
 size_t span_spare_bytes(void);

@@ -188,6 +188,35 @@ static void left_behind(void *unused) {
     heap_settled();
 }
 
+/* Emptied spans wait for others of their length, but not while new memory is taken instead. */
+static void spares_make_way(void *unused) {
+    (void)unused;
+    static void *objects[MOST], *others[MOST];
+    struct middle_stats middle;
+    struct backend_stats before, now;
+    const unsigned one_page = 33, two_pages = 45; /* 1024 and 1792 bytes */
+    CHECK(size_classes[one_page].pages == 1 && size_classes[two_pages].pages == 2);
+    take(one_page, objects, MOST, 1);
+    put(one_page, objects, MOST, 1);
+    middle_stats(&middle);
+    CHECK(middle.spare_free >= 1 << 20);
+    backend_stats(&before);
+    size_t room = before.committed - before.in_use + middle.spare_free, taken = 0;
+    for (; taken < MOST; taken++) {
+        take(two_pages, others + taken, 1, 2);
+        backend_stats(&now);
+        middle_stats(&middle);
+        CHECK(now.committed == before.committed || middle.spare_free == 0);
+        if (now.committed != before.committed)
+            break;
+    }
+    CHECK(taken * size_classes[two_pages].size > room / 2);
+    put(two_pages, others, taken + 1, 2);
+    middle_flush();
+    CHECK(backend_in_use() == 0);
+    heap_settled();
+}
+
 /* ---- Threads ---- */
 
 enum { THREADS = 4, BOXES = 64, HELD = 40 };
@@ -314,6 +343,7 @@ IN_CHILD(test_counts, counts)
 IN_CHILD(test_fullest_first, fullest_first)
 IN_CHILD(test_borrowing, borrowing)
 IN_CHILD(test_left_behind, left_behind)
+IN_CHILD(test_spares_make_way, spares_make_way)
 IN_CHILD(test_threads, threads)
 DIES(test_double_free, double_free, "double free")
 DIES(test_double_free_in_batch, double_free_in_batch, "double free")
@@ -323,12 +353,12 @@ DIES(test_tail_of_span, tail_of_span, "interior pointer")
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_all_classes),   cmocka_unit_test(test_counts),
-        cmocka_unit_test(test_fullest_first), cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_double_free),   cmocka_unit_test(test_double_free_in_batch),
-        cmocka_unit_test(test_interior),      cmocka_unit_test(test_double_free_of_gone_span),
-        cmocka_unit_test(test_tail_of_span),  cmocka_unit_test(test_borrowing),
-        cmocka_unit_test(test_left_behind),
+        cmocka_unit_test(test_all_classes),     cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_fullest_first),   cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_double_free),     cmocka_unit_test(test_double_free_in_batch),
+        cmocka_unit_test(test_interior),        cmocka_unit_test(test_double_free_of_gone_span),
+        cmocka_unit_test(test_tail_of_span),    cmocka_unit_test(test_borrowing),
+        cmocka_unit_test(test_spares_make_way), cmocka_unit_test(test_left_behind),
     };
     return cmocka_run_group_tests_name("objects", tests, NULL, NULL);
 }

@@ -19,9 +19,9 @@ enum {
 
 struct transfer {
     struct lock lock;
-    bool starved; /* found empty since the last growth */
-    bool moved;   /* something came or went since the last look of age_next */
-    uint32_t count;
+    _Atomic bool starved;   /* found empty since the last growth; written without the lock too */
+    bool moved;             /* something came or went since the last look of age_next */
+    _Atomic uint32_t count; /* written under the lock */
     uint32_t capacity;
     void **slots;
 } RN_ALIGNED(RN_CACHE_LINE);
@@ -30,9 +30,15 @@ static struct transfer transfers[RN_CLASSES] = {[0 ... RN_CLASSES - 1] = {.lock 
 static _Atomic size_t held_bytes;
 static _Atomic unsigned hand; /* the class that age_next looks at */
 
+static uint32_t held(struct transfer *transfer) { return atomic_load_explicit(&transfer->count, memory_order_relaxed); }
+
+static void hold(struct transfer *transfer, size_t count) {
+    atomic_store_explicit(&transfer->count, (uint32_t)count, memory_order_relaxed);
+}
+
 size_t middle_cached(void) { return atomic_load_explicit(&held_bytes, memory_order_relaxed); }
 
-static void held_add(size_t change) { atomic_fetch_add_explicit(&held_bytes, change, memory_order_relaxed); }
+static void held_add(size_t change) { shared_add(&held_bytes, change); }
 
 static bool may_hold(size_t bytes) {
     return middle_cached() + bytes <= max_size(TRANSFER_MIN_BYTES, backend_in_use() / TRANSFER_SHARE);
@@ -46,7 +52,8 @@ static size_t first_slots(unsigned class_index) {
 
 /* Doubles the cache, if there is reason and memory. Holds the lock. */
 static void transfer_grow(struct transfer *transfer, unsigned class_index) {
-    if (transfer->capacity && (!transfer->starved || size_classes[class_index].size > SMALL_OBJECT))
+    if (transfer->capacity && (!atomic_load_explicit(&transfer->starved, memory_order_relaxed) ||
+                               size_classes[class_index].size > SMALL_OBJECT))
         return;
     size_t slots = transfer->capacity ? (size_t)transfer->capacity * 2 : 1;
     while (slots < first_slots(class_index))
@@ -56,12 +63,12 @@ static void transfer_grow(struct transfer *transfer, unsigned class_index) {
     if (!array)
         return;
     if (transfer->capacity) {
-        memcpy(array, transfer->slots, transfer->count * sizeof *array);
+        memcpy(array, transfer->slots, held(transfer) * sizeof *array);
         meta_block_free(transfer->slots, max_size(transfer->capacity * sizeof *array, META_BLOCK_MIN));
     }
     transfer->slots = array;
     transfer->capacity = (uint32_t)slots;
-    transfer->starved = false;
+    atomic_store_explicit(&transfer->starved, false, memory_order_relaxed);
 }
 
 enum { FLUSH_BATCH = 64 };
@@ -72,10 +79,10 @@ static size_t transfer_flush(unsigned class_index) {
     size_t flushed = 0;
     for (;;) {
         lock_take(&transfer->lock);
-        size_t count = min_size(FLUSH_BATCH, transfer->count);
-        transfer->count -= (uint32_t)count;
+        size_t before = held(transfer), count = min_size(FLUSH_BATCH, before);
         if (count)
-            memcpy(batch, transfer->slots + transfer->count, count * sizeof batch[0]);
+            memcpy(batch, transfer->slots + before - count, count * sizeof batch[0]);
+        hold(transfer, before - count);
         held_add(-(count * size_classes[class_index].size));
         lock_drop(&transfer->lock);
         if (count == 0)
@@ -89,33 +96,41 @@ static size_t transfer_flush(unsigned class_index) {
 /* New memory is about to be used: looks at the next cache in turn, and empties it if nothing came or went since its
  * last look. What a class no longer needs would else pin its spans while other classes grow. */
 static void age_next(void) {
-    unsigned class_index = atomic_fetch_add_explicit(&hand, 1, memory_order_relaxed) % (RN_CLASSES - 1) + 1;
+    unsigned class_index = atomic_load_explicit(&hand, memory_order_relaxed) % (RN_CLASSES - 1) + 1;
+    atomic_store_explicit(&hand, class_index, memory_order_relaxed); /* two threads may look at one: no matter */
     struct transfer *transfer = &transfers[class_index];
     lock_take(&transfer->lock);
-    bool idle = transfer->count && !transfer->moved;
+    bool idle = held(transfer) && !transfer->moved;
     transfer->moved = false;
     lock_drop(&transfer->lock);
     if (idle)
         (void)transfer_flush(class_index);
 }
 
+static void note_starved(struct transfer *transfer) {
+    if (!atomic_load_explicit(&transfer->starved, memory_order_relaxed))
+        atomic_store_explicit(&transfer->starved, true, memory_order_relaxed);
+}
+
+static size_t transfer_take(unsigned class_index, void **objects, size_t count) {
+    struct transfer *transfer = &transfers[class_index];
+    lock_take(&transfer->lock);
+    size_t before = held(transfer), taken = min_size(count, before);
+    memcpy(objects, transfer->slots + before - taken, taken * sizeof *objects);
+    hold(transfer, before - taken);
+    transfer->moved = true;
+    held_add(-(taken * size_classes[class_index].size));
+    lock_drop(&transfer->lock);
+    return taken;
+}
+
 size_t middle_take(unsigned class_index, void **objects, size_t count) {
     struct transfer *transfer = &transfers[class_index];
-    if (atomic_load_explicit(&held_bytes, memory_order_relaxed) != 0) {
-        lock_take(&transfer->lock);
-        size_t taken = min_size(count, transfer->count);
-        transfer->count -= (uint32_t)taken;
-        if (taken)
-            memcpy(objects, transfer->slots + transfer->count, taken * sizeof *objects);
-        transfer->starved = transfer->starved || taken < count;
-        transfer->moved = true;
-        held_add(-(taken * size_classes[class_index].size));
-        lock_drop(&transfer->lock);
-        if (taken)
-            return taken;
-    }
-    size_t taken = central_take(class_index, objects, count);
-    if (taken)
+    /* Empty caches, which are many, are not worth their lock. */
+    size_t taken = held(transfer) ? transfer_take(class_index, objects, count) : 0;
+    if (taken < count)
+        note_starved(transfer);
+    if (taken || (taken = central_take(class_index, objects, count)) != 0)
         return taken;
     age_next();
     return central_make(class_index, objects, count);
@@ -134,12 +149,13 @@ void middle_put(unsigned class_index, void **objects, size_t count) {
     size_t kept = 0;
     if (may_hold(count * size)) {
         lock_take(&transfer->lock);
-        if (transfer->capacity - transfer->count < count)
+        size_t before = held(transfer);
+        if (transfer->capacity - before < count)
             transfer_grow(transfer, class_index);
-        kept = min_size(count, transfer->capacity - transfer->count);
+        kept = min_size(count, transfer->capacity - before);
         if (kept)
-            memcpy(transfer->slots + transfer->count, objects, kept * sizeof *objects);
-        transfer->count += (uint32_t)kept;
+            memcpy(transfer->slots + before, objects, kept * sizeof *objects);
+        hold(transfer, before + kept);
         transfer->moved = true;
         held_add(kept * size);
         lock_drop(&transfer->lock);

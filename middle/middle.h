@@ -48,7 +48,7 @@ bool large_free(void *block);
 /* Resizes in place or by moving pages; NULL, with the block as it was, where that cannot be done. */
 void *large_resize(void *block, size_t size);
 
-/* Whether an object starts there. For spans of one page no memory is looked at. */
+/* Whether an object of the class starts there, where the pagemap's tag says the class. */
 bool object_is_start(unsigned class_index, const void *pointer);
 
 /* True if the object is in its span, free. A look without a lock: for diagnosis and for hardening. */

@@ -208,12 +208,13 @@ size_t span_take(struct span *span, void **objects, size_t count) {
     return taken;
 }
 
+/* Without a shortcut for spans of one page: which a program's next block lies in, no CPU foresees. */
 bool object_is_start(unsigned class_index, const void *pointer) {
     const struct size_class *class_ = &size_classes[class_index];
-    uintptr_t address = (uintptr_t)pointer;
-    uintptr_t start = class_->pages == 1 ? round_down(address, RN_PAGE)
-                                         : ((struct span *)pagemap_handle(pointer))->start;
-    uint32_t offset = (uint32_t)(address - start);
+    const struct span *span = pagemap_handle(pointer);
+    if (RN_UNLIKELY(!span))
+        return false; /* freed at this moment, by another thread */
+    uint32_t offset = (uint32_t)((uintptr_t)pointer - span->start);
     return (uint32_t)((uint64_t)offset * class_->inverse >> 32) * class_->size == offset;
 }
 

@@ -59,6 +59,11 @@ void *heap_alloc(struct heap *heap, size_t size) {
         if (!region_add(heap))
             return NULL;
         block = heap->index->find(heap, need);
+        if (!block) { /* the index had no memory to note it */
+            region_drop(heap, heap->idle);
+            heap->idle = NULL;
+            return NULL;
+        }
     }
     heap->index->remove(heap, block);
     if (region_of(block) == heap->idle)

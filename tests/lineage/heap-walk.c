@@ -102,9 +102,36 @@ static void check(const struct heap_index *index) {
     CHECK(local.regions && !local.regions->next && told_blocks == 1);
 }
 
+/* An index that has no memory for the first block it is told of. */
+static bool is_deaf = true;
+
+static void deaf_insert(struct heap *where, struct block *block) {
+    if (!is_deaf)
+        heap_bins.insert(where, block);
+}
+
+static void deaf_remove(struct heap *where, struct block *block) {
+    if (!is_deaf)
+        heap_bins.remove(where, block);
+}
+
+static struct block *deaf_find(struct heap *where, size_t size) { return is_deaf ? NULL : heap_bins.find(where, size); }
+
+static void check_deaf(void) {
+    static const struct heap_index deaf = {0, deaf_insert, deaf_remove, deaf_find};
+    struct heap local = {.index = &deaf};
+    CHECK(heap_alloc(&local, 100) == NULL);
+    CHECK(!local.regions && !local.idle); /* the region went back */
+    is_deaf = false;
+    void *block = heap_alloc(&local, 100);
+    CHECK(block && local.regions && !local.regions->next);
+    heap_free(&local, block);
+}
+
 int main(void) {
     for (size_t i = 0; i < sizeof structures / sizeof structures[0]; i++)
         check(&structures[i]);
     check(&heap_bins);
+    check_deaf();
     return failures != 0;
 }

@@ -16,7 +16,8 @@
  * tree's own 128 KiB and the superblock's head are simply the first two pieces allocated from it.
  *
  * A block freed by a thread that does not own it goes into the owner's mailbox, a stack that anyone pushes to and
- * whose owner takes it whole, so that ABA cannot arise. The owner empties it at its next malloc.
+ * whose owner takes it whole, so that ABA cannot arise. The owner empties it at its next malloc; for an arena whose
+ * thread has ended, any thread does that is about to ask the system for memory.
  *
  * Known faults of the design, and the cures here. A system call per request: memory is obtained by superblocks, and
  * empty superblocks are kept in a pool. Running out of memory with many threads and large requests, since every arena
@@ -38,7 +39,7 @@
  * Fails: sizes are powers of two: a quarter of the memory is waste when all sizes are equally likely, half in the
  * worst case. Buddies merge only with each other: two free neighbours that are no buddies stay apart. Each malloc and
  * free walks the tree, up to 16 nodes, the lower ones in a cache line each. What lies in the mailbox of a thread that
- * sleeps is nobody's, and the statistics count it as used.
+ * sleeps serves nobody until it wakes and allocates.
  *
  * Sources: K. C. Knowlton, A Fast Storage Allocator, CACM 8 (10), 1965; D. E. Knuth, The Art of Computer Programming
  * 1, section 2.5, algorithms R and S; J. L. Peterson and T. A. Norman, Buddy Systems, CACM 20 (6), 1977. Statistics
@@ -190,7 +191,7 @@ static void list_insert(struct arena *arena, struct superblock *superblock) {
 }
 
 /* The only way to memory for trees, and the only lock. */
-static struct superblock *superblock_obtain(void) {
+static struct superblock *pool_take(void) {
     lock_take(&lock);
     struct superblock *superblock = pool;
     if (superblock) {
@@ -198,14 +199,16 @@ static struct superblock *superblock_obtain(void) {
         pool_count--;
     }
     lock_release(&lock);
-    if (superblock)
-        return superblock;
+    return superblock;
+}
+
+static struct superblock *superblock_map(void) {
     uint8_t *tree = os_map(SUPERBLOCK, SUPERBLOCK);
     if (!tree)
         return NULL;
     tree_take(tree, (unsigned)__builtin_ctzl(NODES));
     tree_take(tree, (unsigned)__builtin_ctzl(SUPERBLOCK_HEAD));
-    superblock = superblock_of(tree);
+    struct superblock *superblock = superblock_of(tree);
     superblock->kind = TREE;
     return superblock;
 }
@@ -219,17 +222,6 @@ static void superblock_return(struct superblock *superblock) {
     pool = superblock;
     pool_count++;
     lock_release(&lock);
-}
-
-static bool arena_grow(struct arena *arena) {
-    struct superblock *superblock = superblock_obtain();
-    if (!superblock)
-        return false;
-    superblock->arena = arena;
-    superblock->largest = node_largest(tree_of(superblock), 1, TOP_ORDER);
-    list_insert(arena, superblock);
-    arena->superblocks++;
-    return true;
 }
 
 /* Keeps B4 after the tree changed. An empty superblock leaves, unless it is the arena's last. */
@@ -253,6 +245,84 @@ static void count(_Atomic size_t *counter, size_t change) {
     atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + change, memory_order_relaxed);
 }
 
+static void arena_free(struct arena *arena, struct superblock *superblock, void *block) {
+    uint8_t *tree = tree_of(superblock);
+    unsigned order;
+    size_t node = tree_find(tree, (size_t)((uint8_t *)block - tree), &order);
+    if (node == 0)
+        block_fatal(block);
+    tree[node] = 0;
+    tree_update(tree, node, order);
+    superblock->used--;
+    count(&arena->used_bytes, -((size_t)1 << order));
+    count(&arena->used_blocks, (size_t)-1);
+    superblock_settle(arena, superblock);
+}
+
+/* ---- Mailboxes ------------------------------------------------------------------------------------------------- */
+
+static void mailbox_put(struct arena *arena, struct node *first, struct node *last) {
+    last->next = atomic_load_explicit(&arena->mailbox, memory_order_relaxed);
+    /* Release: pairs with the acquire in mailbox_take. */
+    while (!atomic_compare_exchange_weak_explicit(&arena->mailbox, &last->next, first, memory_order_release,
+                                                  memory_order_relaxed))
+        continue;
+}
+
+static struct node *mailbox_take(struct arena *arena) {
+    if (!atomic_load_explicit(&arena->mailbox, memory_order_relaxed))
+        return NULL;
+    /* Acquire: pairs with the release in mailbox_put. */
+    return atomic_exchange_explicit(&arena->mailbox, NULL, memory_order_acquire);
+}
+
+static void mailbox_empty(struct arena *arena) {
+    for (struct node *node = mailbox_take(arena), *next; node; node = next) {
+        next = node->next;
+        uint8_t *base = (uint8_t *)((uintptr_t)node & ~(SUPERBLOCK - 1));
+        arena_free(arena, superblock_of(base), node);
+    }
+}
+
+static void arena_leave(struct arena *arena) {
+    lock_take(&lock);
+    arena->next_idle = idle_arenas;
+    idle_arenas = arena;
+    lock_release(&lock);
+}
+
+/* An arena without a thread has nobody to empty its mailbox. Whoever takes it off the list owns it meanwhile. */
+static void idle_collect(void) {
+    lock_take(&lock);
+    struct arena *arenas = idle_arenas;
+    idle_arenas = NULL;
+    lock_release(&lock);
+    for (struct arena *arena = arenas, *next; arena; arena = next) {
+        next = arena->next_idle;
+        mailbox_empty(arena);
+        arena_leave(arena);
+    }
+}
+
+/* ---- Allocation ------------------------------------------------------------------------------------------------ */
+
+static bool arena_grow(struct arena *arena) {
+    struct superblock *superblock = pool_take();
+    if (!superblock) {
+        idle_collect();
+        superblock = pool_take();
+    }
+    if (!superblock)
+        superblock = superblock_map();
+    if (!superblock)
+        return false;
+    superblock->arena = arena;
+    superblock->largest = node_largest(tree_of(superblock), 1, TOP_ORDER);
+    list_insert(arena, superblock);
+    arena->superblocks++;
+    return true;
+}
+
 static void *arena_alloc(struct arena *arena, unsigned order) {
     uint32_t fitting = arena->filled >> order << order;
     if (!fitting) {
@@ -269,41 +339,7 @@ static void *arena_alloc(struct arena *arena, unsigned order) {
     return block;
 }
 
-static void arena_free(struct arena *arena, struct superblock *superblock, void *block) {
-    uint8_t *tree = tree_of(superblock);
-    unsigned order;
-    size_t node = tree_find(tree, (size_t)((uint8_t *)block - tree), &order);
-    if (node == 0)
-        block_fatal(block);
-    tree[node] = 0;
-    tree_update(tree, node, order);
-    superblock->used--;
-    count(&arena->used_bytes, -((size_t)1 << order));
-    count(&arena->used_blocks, (size_t)-1);
-    superblock_settle(arena, superblock);
-}
-
 /* ---- Threads --------------------------------------------------------------------------------------------------- */
-
-static void mailbox_put(struct arena *arena, void *block) {
-    struct node *node = block;
-    node->next = atomic_load_explicit(&arena->mailbox, memory_order_relaxed);
-    /* Release: pairs with the acquire in mailbox_empty. */
-    while (!atomic_compare_exchange_weak_explicit(&arena->mailbox, &node->next, node, memory_order_release,
-                                                  memory_order_relaxed))
-        continue;
-}
-
-static void mailbox_empty(struct arena *arena) {
-    /* Acquire: pairs with the release in mailbox_put. */
-    struct node *node = atomic_exchange_explicit(&arena->mailbox, NULL, memory_order_acquire);
-    while (node) {
-        struct node *next = node->next;
-        const uint8_t *base = (uint8_t *)((uintptr_t)node & ~(SUPERBLOCK - 1));
-        arena_free(arena, superblock_of(base), node);
-        node = next;
-    }
-}
 
 /* An idle arena, with all that was left in it, or a new one. */
 static struct arena *arena_adopt(void) {
@@ -333,10 +369,7 @@ static void thread_end(void) {
         return;
     mailbox_empty(arena);
     mine = NULL;
-    lock_take(&lock);
-    arena->next_idle = idle_arenas;
-    idle_arenas = arena;
-    lock_release(&lock);
+    arena_leave(arena);
 }
 
 /* ---- Large blocks ---------------------------------------------------------------------------------------------- */
@@ -376,8 +409,7 @@ void design_start(void) { thread_exit_hook(thread_end); }
 static void *tree_alloc(size_t size) {
     if (!mine && !thread_start())
         return NULL;
-    if (atomic_load_explicit(&mine->mailbox, memory_order_relaxed))
-        mailbox_empty(mine);
+    mailbox_empty(mine);
     unsigned order = size <= (1 << LEAF_ORDER) ? LEAF_ORDER : 64 - (unsigned)__builtin_clzl(size - 1);
     return arena_alloc(mine, order);
 }
@@ -416,7 +448,7 @@ void design_free(void *block) {
     if (superblock->arena == mine)
         arena_free(mine, superblock, block);
     else
-        mailbox_put(superblock->arena, block);
+        mailbox_put(superblock->arena, block, block);
 }
 
 size_t design_usable(void *block) {
@@ -441,12 +473,30 @@ void design_unlock_all(void) { lock_release(&lock); }
 
 #define API __attribute__((visibility("default")))
 
+struct usage {
+    size_t bytes, blocks;
+};
+
+/* What lies in the mailbox is free for the program, while the arena's owner still counts it. So the mail is taken out,
+ * or the owner would serve it meanwhile, and put back when both were read. */
+static struct usage arena_usage(struct arena *arena) {
+    struct node *first = mailbox_take(arena), *last = NULL;
+    struct usage usage = {arena->used_bytes, arena->used_blocks};
+    for (struct node *node = first; node; last = node, node = node->next) {
+        usage.bytes -= design_usable(node);
+        usage.blocks--;
+    }
+    if (first)
+        mailbox_put(arena, first, last);
+    return usage;
+}
+
 API struct mallinfo2 mallinfo2(void) {
     struct mallinfo2 info = {.hblks = direct_blocks, .hblkhd = direct_bytes};
     size_t trees = pool_count;
     for (struct arena *arena = all_arenas; arena; arena = arena->next) {
         trees += arena->superblocks;
-        info.uordblks += arena->used_bytes;
+        info.uordblks += arena_usage(arena).bytes;
     }
     info.arena = trees * SUPERBLOCK;
     info.fordblks = info.arena - info.uordblks;
@@ -480,9 +530,10 @@ static void print_line(const char *what, size_t number, size_t bytes, size_t blo
 API void malloc_stats(void) {
     size_t number = 0, bytes = direct_bytes, blocks = direct_blocks;
     for (struct arena *arena = all_arenas; arena; arena = arena->next) {
-        print_line("arena", number++, arena->used_bytes, arena->used_blocks);
-        bytes += arena->used_bytes;
-        blocks += arena->used_blocks;
+        struct usage usage = arena_usage(arena);
+        print_line("arena", number++, usage.bytes, usage.blocks);
+        bytes += usage.bytes;
+        blocks += usage.blocks;
     }
     print_line("large", direct_blocks, direct_bytes, direct_blocks);
     print_line("total", number, bytes, blocks);

@@ -1,11 +1,15 @@
-/* stats: mallinfo2 and malloc_stats of the buddy design count what the program holds. */
+/* stats: mallinfo2 and malloc_stats of the buddy design count what the program holds; and by them: memory that an ended
+ * thread's arena holds serves others. */
 #include <malloc.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #define COUNT 1000
 #define SIZE 512
 #define LARGE ((size_t)3 << 20)
+#define MANY 40000
+#define SUPERBLOCK ((size_t)2 << 20)
 
 static int failures;
 
@@ -16,6 +20,27 @@ static int failures;
             failures++;                                                         \
         }                                                                       \
     } while (0)
+
+static void *many[MANY];
+
+static void *fill(void *unused) {
+    for (int i = 0; i < MANY; i++)
+        many[i] = malloc(SIZE);
+    return unused;
+}
+
+/* The blocks come from the arena of a thread that has ended when they are freed. */
+static void check_ended_thread(void) {
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, fill, NULL) == 0 && pthread_join(thread, NULL) == 0);
+    size_t held = mallinfo2().arena;
+    for (int i = 0; i < MANY; i++)
+        free(many[i]);
+    fill(NULL);
+    CHECK(mallinfo2().arena <= held + SUPERBLOCK);
+    for (int i = 0; i < MANY; i++)
+        free(many[i]);
+}
 
 int main(void) {
     static void *blocks[COUNT];
@@ -33,5 +58,6 @@ int main(void) {
         free(blocks[i]);
     struct mallinfo2 after = mallinfo2();
     CHECK(after.uordblks == before.uordblks && after.hblks == before.hblks && after.hblkhd == before.hblkhd);
+    check_ended_thread();
     return failures != 0;
 }

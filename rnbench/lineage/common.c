@@ -45,6 +45,23 @@ static void describe(const char *format, const char *name, const char *value) {
     snprintf(description + length, sizeof description - length, format, name, value);
 }
 
+/* secure_getenv, for a program that allocates before the C library's own constructors, too: the environment is then
+ * only where the kernel has put it, above argc and the arguments. */
+static const char *environment(const char *name) {
+    extern void *__libc_stack_end; /* the loader's */
+    if (getauxval(AT_SECURE))
+        return NULL;
+    char **entry = environ;
+    if (!entry) {
+        const long *argc = __libc_stack_end;
+        entry = (char **)(uintptr_t)(argc + 1) + *argc + 1;
+    }
+    size_t length = strlen(name);
+    while (*entry && (strncmp(*entry, name, length) != 0 || (*entry)[length] != '='))
+        entry++;
+    return *entry ? *entry + length + 1 : NULL;
+}
+
 /* The value of `name` in *value, its end in *end. */
 static bool option_find(const char *name, const char **value, const char **end) {
     size_t length = strlen(name);
@@ -97,6 +114,20 @@ size_t option_number(const char *name, size_t min, size_t max, size_t fallback) 
     return number;
 }
 
+/* After design_start, the description names every option that the design has. */
+static void option_unknown(void) {
+    for (const char *item = options, *end; *item; item = *end ? end + 1 : end) {
+        end = item + strcspn(item, ",");
+        int length = (int)strcspn(item, "=,");
+        char line[sizeof options + 64], known[sizeof options + 4];
+        snprintf(known, sizeof known, " %.*s=", length, item);
+        if (item == end || (item + length < end && strstr(description, known)))
+            continue;
+        say(line, snprintf(line, sizeof line, "lineage: option \"%.*s\": no name=value of %s; ignored\n",
+                           (int)(end - item), item, design_name));
+    }
+}
+
 /* ---- Start, fork, thread exit ---------------------------------------------------------------------------------- */
 
 static _Atomic bool started;
@@ -120,10 +151,11 @@ static __attribute__((noinline, cold)) void start(void) {
     pthread_mutex_lock(&start_mutex);
     bool first = !started;
     if (first) {
-        const char *given = secure_getenv("LINEAGE_OPTIONS");
+        const char *given = environment("LINEAGE_OPTIONS");
         snprintf(options, sizeof options, "%s", given ? given : "");
         snprintf(description, sizeof description, "%s", design_name);
         design_start();
+        option_unknown();
         started = true;
     }
     pthread_mutex_unlock(&start_mutex);
@@ -324,6 +356,19 @@ API void *pvalloc(size_t size) {
     if (size > PTRDIFF_MAX)
         return fail(ENOMEM);
     return alloc_aligned(os_page(), round_up(size + (size == 0), os_page()));
+}
+
+/* C23. The size is not needed, and not checked. */
+API void free_sized(void *block, size_t size);
+void free_sized(void *block, size_t size) {
+    (void)size;
+    free(block);
+}
+
+API void free_aligned_sized(void *block, size_t align, size_t size);
+void free_aligned_sized(void *block, size_t align, size_t size) {
+    (void)align, (void)size;
+    free(block);
 }
 
 API size_t malloc_usable_size(void *block) { return block ? design_usable(block) : 0; }

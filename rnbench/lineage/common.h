@@ -51,7 +51,8 @@ void design_unlock_all(void);
 /* ---- Options: LINEAGE_OPTIONS="name=value,..." ----------------------------------------------------------------- */
 
 /* For design_start. The value given for `name`: its index in the `count` words of `choices`, or a number in min..max.
- * The first choice is the default. A value that is neither is reported in one line and ignored. */
+ * The first choice is the default. A value that is neither is reported in one line and ignored, and so is a name that
+ * the design did not ask for. */
 size_t option_choice(const char *name, const char *const *choices, size_t count);
 size_t option_number(const char *name, size_t min, size_t max, size_t fallback);
 

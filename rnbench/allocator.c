@@ -101,11 +101,11 @@ static void load_rnalloc(struct allocator *allocator, const char *path) {
 }
 
 /* The loader only warns of a preload that it cannot use, so what can be known beforehand is looked at here. */
-static void need_library(const char *path) {
+static void need_library(const char *path, const char *hint) {
     Elf64_Ehdr header;
     int file = open(path, O_RDONLY | O_CLOEXEC);
     if (file < 0)
-        fail("cannot load %s: %s", path, strerror(errno));
+        fail("cannot load %s: %s%s", path, strerror(errno), hint);
     ssize_t got = read(file, &header, sizeof header);
     close(file);
     if (got != (ssize_t)sizeof header || memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 || header.e_type != ET_DYN)
@@ -173,8 +173,10 @@ static int known_index(const char *text) {
     return -1;
 }
 
+static bool is_lineage(const char *text) { return strncmp(text, lineage, strlen(lineage)) == 0; }
+
 bool allocator_is_preload(const char *text) {
-    return text[strcspn(text, "=,")] == '=' || strncmp(text, lineage, strlen(lineage)) == 0 || known_index(text) >= 0;
+    return text[strcspn(text, "=,")] == '=' || is_lineage(text) || known_index(text) >= 0;
 }
 
 /* The file that the loader finds; it stays open, which does no harm to a program that starts anew under it. */
@@ -212,7 +214,7 @@ const char *allocator_preload(const char *text, char **argv, char *path) {
     char *variables;
     expand(copy, sizeof copy, text);
     char *library = split_preload(copy, &variables);
-    need_library(library);
+    need_library(library, is_lineage(text) ? " (make lineage builds those of rnbench/lineage)" : "");
     if (!realpath(library, path))
         fail("cannot load %s: %s", library, strerror(errno));
     const char *marked = getenv(mark);

@@ -173,7 +173,7 @@ my @errors = (
     [['--allocator', 'nix'], qr/none of malloc, rnalloc/],
     [['--allocator', 'nix,FAKE_ALLOC_NS=1'], qr/none of malloc, rnalloc/],
     [['--allocator', 'nix=/nix.so'], qr/cannot load \/nix\.so/],
-    [['--allocator', 'lineage:nix'], qr/cannot load [^\n]*\/lineage\/nix\.so/],
+    [['--allocator', 'lineage:nix'], qr/cannot load [^\n]*\/lineage\/nix\.so[^\n]*make lineage/],
     [['--allocator', '=/nix.so'], qr/--allocator: a NAME/],
     [['--allocator', 'nix=/etc/passwd'], qr/not a shared library/],
     [['--allocator', "nix=$bin/fake.so,FAKE"], qr/is not VARIABLE=VALUE/],

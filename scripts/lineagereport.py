@@ -4,6 +4,7 @@
     {{memory DESIGN WORKLOAD THREADS}}      peak in MiB
     {{times A B WORKLOAD THREADS}}          A's time over B's
     {{memories A B WORKLOAD THREADS}}       A's memory over B's
+    {{best time|memory WORKLOAD THREADS}}   rnAlloc's over that of the lineage's best design there, and its name
     {{table time|memory WORKLOAD}}          every design at every number of threads
     {{designs}}                             the names, in their order
 
@@ -43,7 +44,15 @@ class Filler:
 
     def ratio(self, what, first, second, workload, threads):
         over, under = (self.value(what, design, workload, threads) for design in (first, second))
-        return FAILS if over is None or not under else f"{over / under:.1f}"
+        return FAILS if over is None or not under else f"{over / under:.{1 if over >= under else 2}f}"
+
+    def best(self, what, workload, threads):
+        """Against the lineage at its best: what a step lost may be lost by the last step, too."""
+        what = {"time": TIME, "memory": MEMORY}[what]
+        values = {a.name: self.value(what, a.name, workload, threads) for a in self.runs.allocators
+                  if a.name not in (benchlib.OURS, "glibc")}
+        name = min((name for name, value in values.items() if value is not None), key=values.get, default=None)
+        return f"{self.ratio(what, benchlib.OURS, name, workload, threads)} times that of {name}" if name else FAILS
 
     def table(self, what, workload):
         """A row for each design, a column for each number of threads; the last compares with rnAlloc."""
@@ -62,7 +71,7 @@ class Filler:
             rows.append([allocator.title, *(FAILS if value is None else
                                             f"**{shown(value)}**" if value == best[count] else shown(value)
                                             for value, count in zip(values, counts)), mean])
-        head = ["ns per operation" if what == TIME else "peak MiB",
+        head = [f"`{workload}`: {'ns per operation' if what == TIME else 'peak MiB'}",
                 *(f"{count} thread{'s' * (count != '1')}" for count in counts), "over rnAlloc, mean"]
         return table(head, rows)
 
@@ -77,7 +86,7 @@ class Filler:
             "time": lambda d, w, t: self.one(TIME, d, w, t), "memory": lambda d, w, t: self.one(MEMORY, d, w, t),
             "times": lambda a, b, w, t: self.ratio(TIME, a, b, w, t),
             "memories": lambda a, b, w, t: self.ratio(MEMORY, a, b, w, t),
-            "table": self.table, "failures": self.failures,
+            "best": self.best, "table": self.table, "failures": self.failures,
             "designs": lambda: ", ".join(f"`{a.title}`" for a in self.runs.allocators),
         }
         try:

@@ -127,6 +127,7 @@ for text in ("{{time glibc a 1}}", "{{memory rnalloc a 1}}", "{{times rnalloc gl
     except Failure as failure:
         print("failure:", failure)
 print("| jemalloc | fails | - |" in lineagereport.filled("{{table time b}}", runs))
+print(lineagereport.filled("{{best time a 1}}, {{best time b 1}}", runs))
 import resultparts
 from benchruns import Runs
 for quick in (True, False):
@@ -144,8 +145,9 @@ is(shift @lines, 'True True True False True True', "README's block is written, a
 is_deeply([@lines[0 .. 5]], ['100 ns', '9.0 MiB', '1.2', '2.0', 'fails', 'fails'], 'places of the chapter are filled');
 like($lines[$_], qr/^failure: lineage-chapter\.md: /, 'a place without a measurement ends it') for 6 .. 8;
 is($lines[9], 'True', 'a design that failed is in the table as such');
-is($lines[$_], 'False 9 True', 'every place of the chapter is filled in both forms') for 10, 11;
-like($lines[12] // '', qr/the marks of the numbers/, 'README without marks is told');
+is($lines[10], '1.5 times that of jemalloc, fails', "rnAlloc is compared with the best of the others, where there is one");
+is($lines[$_], 'False 9 True', 'every place of the chapter is filled in both forms') for 11, 12;
+like($lines[13] // '', qr/the marks of the numbers/, 'README without marks is told');
 
 # Bad words and damaged files: status 2, one line; nothing is written.
 sub refused {

@@ -12,7 +12,7 @@ BLACK_CFLAGS := -std=gnu11 $(BLACK_WARN) -fvisibility=hidden -fexceptions -O2 -g
 BLACK_CXXFLAGS := -std=gnu++17 -fsized-deallocation $(BLACK_WARN) -fvisibility=hidden -O2 -g -fno-builtin -pthread -Iinclude
 BLACK_LDFLAGS := -rdynamic
 
-black_c := $(filter-out $(BLACK_DIR)/lib/%,$(wildcard $(BLACK_DIR)/api/*.c $(BLACK_DIR)/cxx/*.c $(BLACK_DIR)/misuse/*.c \
+black_c := $(filter-out $(BLACK_DIR)/lib/%,$(wildcard $(BLACK_DIR)/api/*.c $(BLACK_DIR)/figures/*.c $(BLACK_DIR)/cxx/*.c $(BLACK_DIR)/misuse/*.c \
 	$(BLACK_DIR)/fork/*.c $(BLACK_DIR)/rseq/*.c $(BLACK_DIR)/stress/*.c $(BLACK_DIR)/env/*.c $(BLACK_DIR)/fault/*.c))
 black_native := $(wildcard $(BLACK_DIR)/native/*.c)
 black_libs := $(patsubst $(BLACK_DIR)/plugin/%.c,$(T)/plugin/lib%.so,$(wildcard $(BLACK_DIR)/plugin/*.c)) \
@@ -21,10 +21,10 @@ black_programs := $(patsubst $(BLACK_DIR)/%.c,$(T)/%,$(black_c)) $(patsubst $(BL
 black_linked := $(patsubst $(BLACK_DIR)/native/%.c,$(T)/native/%-shared,$(black_native)) \
 	$(patsubst $(BLACK_DIR)/native/%.c,$(T)/native/%-static,$(black_native))
 black_shadow := $(T)/lib/shadow.o $(T)/lib/model.o $(T)/lib/disturb.o
-black_headers := $(wildcard $(BLACK_DIR)/lib/*.h $(BLACK_DIR)/misuse/*.h) include/rnalloc.h
+black_headers := $(wildcard $(BLACK_DIR)/lib/*.h $(BLACK_DIR)/misuse/*.h $(BLACK_DIR)/figures/*.h) include/rnalloc.h
 
 # The drivers, each of which names the programs it runs.
-TESTS ?= $(patsubst $(BLACK_DIR)/%,%,$(wildcard $(patsubst %,$(BLACK_DIR)/%/*.t,api cxx env fault fork house \
+TESTS ?= $(patsubst $(BLACK_DIR)/%,%,$(wildcard $(patsubst %,$(BLACK_DIR)/%/*.t,api cxx env fault figures fork house \
 	lineage misuse native points rseq smoke soak stress trace)))
 black_tests = $(patsubst %,$(BLACK_DIR)/%.t,$(patsubst %.t,%,$(TESTS)))
 
@@ -59,10 +59,10 @@ $(T)/native/%-static: $(BLACK_DIR)/native/%.c $(black_shadow) $(black_headers) $
 .PHONY: check-black check-black-glibc black-programs
 black-programs: $(black_programs) $(black_libs)
 
-check-black: black-programs $(black_linked) $(BUILD)/librnalloc.so bench
+check-black: black-programs $(black_linked) $(BUILD)/librnalloc.so bench lineage
 	RNALLOC_TEST=rnalloc RNALLOC_TEST_BIN=$(T) RNALLOC_TEST_LIB=$(abspath $(BUILD)) \
 	RNALLOC_TEST_PRELOAD=$(abspath $(BUILD))/librnalloc.so prove --exec $(BLACK_DIR)/run $(PROVEFLAGS) $(black_tests)
 
-check-black-glibc: black-programs
+check-black-glibc: black-programs lineage
 	RNALLOC_TEST=glibc RNALLOC_TEST_BIN=$(T) RNALLOC_TEST_LIB=$(abspath $(BUILD)) \
 	RNALLOC_TEST_PRELOAD= prove --exec $(BLACK_DIR)/run $(PROVEFLAGS) $(black_tests)

@@ -7,7 +7,7 @@ use RnTest;
 use Test::More;
 
 for my $options (subject() eq 'rnalloc' ? ('', 'rseq=0', 'cid=0', 'hardened=1') : ('')) {
-    for my $program (map { s{.*/}{}r =~ s{\.c$}{}r } sort glob "$FindBin::Bin/*.c") {
+    for my $program (sources($FindBin::Bin)) {
         child_tap("$program ($options)", run_program({env => {RNALLOC_OPTIONS => $options}}, bin_dir() . "/api/$program"));
     }
 }

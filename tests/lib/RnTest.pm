@@ -5,11 +5,14 @@ use warnings;
 use Exporter 'import';
 use File::Temp qw(tempfile tempdir);
 use POSIX qw(WIFEXITED WEXITSTATUS WIFSIGNALED WTERMSIG);
-our @EXPORT = qw(run_program preloaded subject bin_dir ended child_tap);
+our @EXPORT = qw(run_program preloaded subject bin_dir sources ended child_tap);
 
-# What is under test: "rnalloc", or "glibc" when the tests themselves are tried.
+# What is under test: "rnalloc", or "glibc" when the tests themselves are tried. (Programs know "lineage ..." too.)
 sub subject { return $ENV{RNALLOC_TEST} // 'rnalloc' }
 sub bin_dir { return $ENV{RNALLOC_TEST_BIN} // 'build/tests' }
+
+# The programs of a folder, named after their sources.
+sub sources { return map { s{.*/}{}r =~ s{\.c$}{}r } sort glob "$_[0]/*.c" }
 
 # The preload list: further libraries first, then the allocator.
 sub preloaded { return join ':', grep { length } @_, $ENV{RNALLOC_TEST_PRELOAD} // '' }

@@ -56,7 +56,9 @@ static void accept_block(struct worker *w, struct entry *entry, void *block, siz
         *entry = (struct entry){0};
         return;
     }
+    model_inside = 1; /* this one may take a lock, too */
     size_t usable = malloc_usable_size(block);
+    model_inside = 0;
     w->result.misplaced += (uintptr_t)block % alignment != 0 || usable < size;
     w->result.overlaps += shadow_claim(block, usable) != 0;
     w->result.leftover += usable;

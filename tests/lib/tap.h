@@ -63,26 +63,37 @@ static inline void tap_skip(const char *reason, const char *name) {
     tap_write(line, strlen(line));
 }
 
-/* True when the test was started to examine rnAlloc, false when the tests themselves are tried on glibc (RNALLOC_TEST).
- */
-static inline int tap_expects_rnalloc(void) {
+/* Who is to be tested (RNALLOC_TEST): "rnalloc"; "glibc", on which the tests themselves are tried; or "lineage DESIGN
+ * OPTIONS", as the design describes itself. */
+static inline const char *tap_subject(void) {
     const char *subject = getenv("RNALLOC_TEST");
-    return !(subject && strcmp(subject, "glibc") == 0);
+    return subject ? subject : "rnalloc";
+}
+
+static inline int tap_expects_rnalloc(void) { return strcmp(tap_subject(), "rnalloc") == 0; }
+
+/* True when the function comes from the file that malloc comes from: what another library answers in its place says
+ * nothing about the allocator. */
+static inline int tap_is_of_malloc(const char *function) {
+    void *entry = dlsym(RTLD_DEFAULT, "malloc"), *other = dlsym(RTLD_DEFAULT, function);
+    Dl_info home, info;
+    return entry && other && dladdr(entry, &home) && dladdr(other, &info) && home.dli_fbase == info.dli_fbase;
 }
 
 /* The first claim of every program: the allocator that is meant to be tested is the one that serves. */
 static inline void tap_check_subject(void) {
-    int loaded = dlsym(RTLD_DEFAULT, "rnMode") != NULL;
-    Dl_info info;
-    void *entry = dlsym(RTLD_DEFAULT, "malloc");
-    int serves = entry && dladdr(entry, &info) && dlsym(RTLD_DEFAULT, "rnMode") && ({
-                     Dl_info own;
-                     dladdr(dlsym(RTLD_DEFAULT, "rnMode"), &own) && own.dli_fbase == info.dli_fbase;
-                 });
-    if (tap_expects_rnalloc())
-        OK(loaded && serves, "malloc is rnAlloc's");
+    static const char lineage[] = "lineage ";
+    const char *subject = tap_subject();
+    const char *(*describe)(void);
+    void *symbol = dlsym(RTLD_DEFAULT, "lineage_describe");
+    memcpy(&describe, &symbol, sizeof symbol);
+    if (strncmp(subject, lineage, sizeof lineage - 1) == 0)
+        OK(tap_is_of_malloc("lineage_describe") && strcmp(describe(), subject + sizeof lineage - 1) == 0,
+           "malloc is %s's", subject);
+    else if (tap_expects_rnalloc())
+        OK(tap_is_of_malloc("rnMode"), "malloc is rnAlloc's");
     else
-        OK(!loaded, "malloc is glibc's (trial of the test itself)");
+        OK(!describe && !dlsym(RTLD_DEFAULT, "rnMode"), "malloc is glibc's (trial of the test itself)");
 }
 
 static inline int tap_done(void) {

@@ -1,6 +1,6 @@
 #!/bin/bash
-# lineage.t: every design of rnbench/lineage with every value of its options, under the same tests: the API against its
-# man pages, a threaded stress against a shadow model, running out of memory, misuse, and ordinary programs. TAP, for
+# lineage.t: every design of rnbench/lineage with every value of its options: its invariants, threads and fork, running
+# out of memory, misuse, bad options, and ordinary programs. (What it has to pass like rnAlloc is in same.t.) TAP, for
 # prove.
 cd "$(dirname "$0")/../.." || exit 1
 build=${BUILD:-build}
@@ -11,20 +11,7 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 
 # name, and the options as LINEAGE_OPTIONS has them. The description that the library gives of itself must repeat both.
-variants="freelist structure=list
-freelist structure=tree
-freelist structure=bitmap
-freelist structure=stack
-lockfree
-threadcache
-arenas arenas=1
-arenas arenas=64
-buddy
-pagemap-hash freelist=off,chunks=off,batch=off
-pagemap-hash freelist=on,chunks=off,batch=off
-pagemap-hash freelist=off,chunks=on,batch=off
-pagemap-hash freelist=off,chunks=off,batch=on
-pagemap-hash freelist=on,chunks=on,batch=on"
+variants=$(cat tests/lineage/variants)
 
 number=0
 result() # status what
@@ -91,7 +78,7 @@ is_fatal() # misdeed
     [ $? -eq 134 ] && grep -q "^lineage $name: free(0x[0-9a-f]*): not a live block$" "$tmp/err"
 }
 
-echo "1..$(($(wc -l <<<"$variants") * 6 + 17))"
+echo "1..$(($(wc -l <<<"$variants") * 4 + 21))"
 
 # The invariants that the designs' comments name, walked over from inside, without a preload.
 inside() # test options what
@@ -110,9 +97,7 @@ done
 
 while read -r name options; do
     what="$name${options:+ $options}"
-    preloaded "$bin/test-api" "${what//,/ }"; result $? "$what: API"
-    preloaded "$bin/test-stress"; result $? "$what: stress"
-    preloaded "$bin/test-stress" 16 3000 2; result $? "$what: stress, more threads than CPUs"
+    preloaded "$bin/test-threads" "${what//,/ }"; result $? "$what: threads and fork"
     preloaded "$bin/test-oom" 3000; result $? "$what: out of memory, small blocks"
     preloaded "$bin/test-oom" 700000; result $? "$what: out of memory, large blocks"
     programs; result $? "$what: programs"
@@ -127,7 +112,14 @@ for name in buddy pagemap-hash; do
 done
 name=buddy
 preloaded "$bin/test-stats" && grep -q '^total' "$tmp/err"; result $? "buddy: mallinfo2 and malloc_stats"
-name=freelist options=structure=heap
-preloaded "$bin/test-api" "freelist structure=list"; result $? "a bad value keeps the default"
-[ "$(grep -v '^#' "$tmp/err")" = 'lineage: option "structure=heap": no such value; default kept' ]
-result $? "and is reported in one line"
+
+bad_option() # option message
+{
+    name=freelist options=$1
+    preloaded "$bin/test-threads" "freelist structure=list"; result $? "$1 keeps the default"
+    [ "$(grep -v '^#' "$tmp/err")" = "lineage: option \"$1\": $2" ]
+    result $? "and is reported in one line"
+}
+bad_option structure=heap 'no such value; default kept'
+bad_option colour=red 'no name=value of freelist; ignored'
+bad_option structure 'no name=value of freelist; ignored'

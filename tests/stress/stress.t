@@ -7,11 +7,11 @@ use RnTest;
 use Test::More;
 
 my $seed = $ENV{RNALLOC_TEST_SEED} // 1;
-my @runs = (map { [$_, ''] } qw(calm large signals interval migration confined trim trim-signals crowd throng storm));
-push @runs, map { [$_, 'rseq=0'] } qw(calm signals migration confined trim crowd throng) if subject() eq 'rnalloc';
+my @runs = (map { [$_, ''] } qw(calm large signals interval migration confined trim trim-signals crowd throng storm again));
+push @runs, map { [$_, 'rseq=0'] } qw(calm signals migration confined trim crowd throng again) if subject() eq 'rnalloc';
 push @runs, map { [$_, 'cid=0'] } qw(signals migration confined trim crowd) if subject() eq 'rnalloc';
 # A handler that interrupted the allocator may not allocate in hardened mode: its paths take locks.
-push @runs, map { [$_, 'hardened=1'] } qw(calm large trim) if subject() eq 'rnalloc';
+push @runs, map { [$_, 'hardened=1'] } qw(calm large trim again) if subject() eq 'rnalloc';
 for (@runs) {
     my ($variant, $options) = @$_;
     my $run = run_program({env => {RNALLOC_OPTIONS => $options}}, bin_dir() . '/stress/shadow', $variant, $seed);

@@ -143,6 +143,19 @@ static bool has_libc_area(void) {
     return area && area->cpu_id >= 0;
 }
 
+/* librseq ends the process where a thread has an area already, or where the kernel refuses one to a later thread: so it
+ * is asked only where it will succeed. True if it made the area. */
+static bool librseq_register(void) {
+#ifdef RN_LIBRSEQ
+    if (own_register() != 0)
+        return false;
+    own_unregister();
+    return rseq_register_current_thread() == 0;
+#else
+    return false;
+#endif
+}
+
 static bool use_rseq(void) {
     if (!option_get(OPT_RSEQ)) {
         rn_mode.reason = "the option rseq=0 was given";
@@ -152,12 +165,11 @@ static bool use_rseq(void) {
         rn_mode.reason = "this arm64 kernel may miss aborts of restartable sequences (option arm64_rseq=1 uses them)";
         return false;
     }
-#ifdef RN_LIBRSEQ
-    (void)rseq_register_current_thread();
-#endif
+    bool by_librseq = librseq_register();
     if (has_libc_area()) {
         area_source = AREA_LIBC;
-        rn_mode.reason = "the C library registered rseq, and its area is used";
+        rn_mode.reason = by_librseq ? "the C library registered no rseq; librseq did, and its area is used"
+                                    : "the C library registered rseq, and its area is used";
         return true;
     }
     int error = own_register();
@@ -283,9 +295,7 @@ void thread_register(void) {
     if (area_source == AREA_STANDIN) {
         standin_register();
     } else if (area_source == AREA_LIBC) {
-#ifdef RN_LIBRSEQ
-        (void)rseq_register_current_thread();
-#endif
+        (void)librseq_register();
         if (has_libc_area() && is_registered(libc_area()))
             rn_thread.area = libc_area();
     } else if (rn_thread.registered || own_register() == 0) {

@@ -24,7 +24,8 @@ install: $(BUILD)/librnalloc.so $(BUILD)/librnalloc.a
 	$(INSTALL) -m 644 include/rnalloc.h $(DESTDIR)$(INCLUDEDIR)/
 	$(INSTALL) -m 644 scripts/rnalloc.3 $(DESTDIR)$(MANDIR)/man3/
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
-	    -e 's|@VERSION@|$(VERSION)|' scripts/rnalloc.pc.in >$(DESTDIR)$(PKGCONFIGDIR)/rnalloc.pc
+	    -e 's|@VERSION@|$(VERSION)|' -e 's| *@LDLIBS@|$(LDLIBS:%= %)|' \
+	    scripts/rnalloc.pc.in >$(DESTDIR)$(PKGCONFIGDIR)/rnalloc.pc
 	chmod 644 $(DESTDIR)$(PKGCONFIGDIR)/rnalloc.pc
 
 uninstall:

@@ -6,7 +6,7 @@ CHECKED_OBJECTS := $(OBJECTS:$(BUILD)/%=$(U)/%)
 SOAK := $(T)/soak/soak
 CHECKED := $(SOAK) $(patsubst tests/%.c,$(T)/%,$(wildcard tests/points/*.c))
 CHECKED_LINK = $(CC) $(BLACK_CFLAGS) -I. -DRN_DEBUG $(BLACK_LDFLAGS) -o $@ $(filter %.c,$^) $(black_shadow) \
-	$(CHECKED_OBJECTS) -ldl
+	$(CHECKED_OBJECTS) -ldl $(LDLIBS)
 
 $(SOAK): $(wildcard tests/soak/*.c tests/soak/*.h) $(black_shadow) $(black_headers) $(CHECKED_OBJECTS)
 	@mkdir -p $(@D)

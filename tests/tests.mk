@@ -54,7 +54,7 @@ $(T)/native/%-shared: $(BLACK_DIR)/native/%.c $(black_shadow) $(black_headers) $
 
 $(T)/native/%-static: $(BLACK_DIR)/native/%.c $(black_shadow) $(black_headers) $(BUILD)/librnalloc.a
 	@mkdir -p $(@D)
-	$(CC) $(BLACK_CFLAGS) $(BLACK_LDFLAGS) -o $@ $< $(black_shadow) $(BUILD)/librnalloc.a -ldl
+	$(CC) $(BLACK_CFLAGS) $(BLACK_LDFLAGS) -o $@ $< $(black_shadow) $(BUILD)/librnalloc.a -ldl $(LDLIBS)
 
 .PHONY: check-black check-black-glibc black-programs
 black-programs: $(black_programs) $(black_libs)

@@ -41,19 +41,19 @@ $(U)/rnalloc.o: $(UNIT_ALL)
 	objcopy --wildcard $(foreach name,$(UNIT_STANDARD),--localize-symbol='$(name)') $@
 
 $(U)/base-%: $(U)/tests/unit/base-%.o $(UNIT_LIB) $(UNIT_BASE)
-	$(CC) $(UNIT_CFLAGS) -o $@ $^ $(UNIT_LDFLAGS) -lcmocka
+	$(CC) $(UNIT_CFLAGS) -o $@ $^ $(UNIT_LDFLAGS) -lcmocka $(LDLIBS)
 
 $(U)/backend-%: $(U)/tests/unit/backend-%.o $(UNIT_LIB) $(UNIT_RUNS) $(UNIT_BACKEND)
-	$(CC) $(UNIT_CFLAGS) -o $@ $^ $(UNIT_LDFLAGS) -lcmocka
+	$(CC) $(UNIT_CFLAGS) -o $@ $^ $(UNIT_LDFLAGS) -lcmocka $(LDLIBS)
 
 $(U)/middle-%: $(U)/tests/unit/middle-%.o $(UNIT_LIB) $(UNIT_MIDDLE)
-	$(CC) $(UNIT_CFLAGS) -o $@ $^ $(UNIT_LDFLAGS) -lcmocka
+	$(CC) $(UNIT_CFLAGS) -o $@ $^ $(UNIT_LDFLAGS) -lcmocka $(LDLIBS)
 
 $(U)/frontend-%: $(U)/tests/unit/frontend-%.o $(UNIT_LIB) $(U)/rnalloc.o
-	$(CC) $(UNIT_CFLAGS) -o $@ $^ $(UNIT_LDFLAGS) -lcmocka -ldl
+	$(CC) $(UNIT_CFLAGS) -o $@ $^ $(UNIT_LDFLAGS) -lcmocka -ldl $(LDLIBS)
 
 $(U)/stress: $(U)/tests/unit/stress.o $(U)/shadow.o $(U)/tests/unit/check.o $(U)/rnalloc.o
-	$(CC) $(UNIT_CFLAGS) -o $@ $^ $(EXTRA_LDFLAGS) -ldl
+	$(CC) $(UNIT_CFLAGS) -o $@ $^ $(EXTRA_LDFLAGS) -ldl $(LDLIBS)
 
 .SECONDARY: $(UNIT_PROGRAMS:$(U)/%=$(U)/tests/unit/%.o)
 .PHONY: check-unit unit-stress

@@ -52,6 +52,7 @@ struct hugepage {
     bool split;         /* MADV_NOHUGEPAGE was given: parts of it were released */
     bool hugetlb;       /* explicit huge page: never released */
     bool moved;         /* its pages came from elsewhere by mremap: a mapping of its own */
+    bool is_long;       /* of the kind for long runs: what came into it first was more than SHORT_MOST pages */
 };
 
 /* Resident without need while free: what release and donation look for. */

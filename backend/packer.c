@@ -1,19 +1,28 @@
 /* packer.c: packs runs into as few hugepages as possible, so that whole hugepages become free.
  *
  * Hugepages in use are listed by the length of their longest free run. A run goes to the shortest that fits: hugepages
- * that are nearly full fill up, those that are nearly empty drain. Within a list the fuller ones stand in front. */
+ * that are nearly full fill up, those that are nearly empty drain. Within a list the fuller ones stand in front.
+ *
+ * Short runs and long ones keep apart while there is room: a hugepage is of the kind that came into it first, and the
+ * other kind takes its holes only where its own has none. Else the best fit for a short run would often be what a long
+ * one leaves of its last hugepage; the long one goes, the short one stays, and no long one fits there again. */
 #include "backend/hugepage.h"
 
-static struct hugepage *lists[HP_PAGES + 1]; /* by longest free run; under backend_lock */
-static uint64_t occupied[HP_WORDS + 1];      /* bit i: lists[i] is not empty */
+enum { SHORT_MOST = 32 }; /* pages of a short run */
+
+/* By kind, and by longest free run; under backend_lock. */
+static struct hugepage *lists[2][HP_PAGES + 1];
+static uint64_t occupied[2][HP_WORDS + 1]; /* bit i: lists[][i] is not empty */
+
+static bool is_long(unsigned pages) { return pages > SHORT_MOST; }
 
 void packer_insert(struct hugepage *hp) {
     unsigned index = hp->longest;
-    struct hugepage *head = lists[index];
+    struct hugepage *head = lists[hp->is_long][index];
     if (!head) {
         hp->next = hp->prev = hp;
-        lists[index] = hp;
-        occupied[index / 64] |= (uint64_t)1 << (index % 64);
+        lists[hp->is_long][index] = hp;
+        occupied[hp->is_long][index / 64] |= (uint64_t)1 << (index % 64);
         return;
     }
     hp->next = head;
@@ -21,26 +30,26 @@ void packer_insert(struct hugepage *hp) {
     head->prev->next = hp;
     head->prev = hp;
     if (hp->used_pages >= head->used_pages)
-        lists[index] = hp;
+        lists[hp->is_long][index] = hp;
 }
 
 void packer_remove(struct hugepage *hp) {
     unsigned index = hp->longest;
     if (hp->next == hp) {
-        lists[index] = NULL;
-        occupied[index / 64] &= ~((uint64_t)1 << (index % 64));
+        lists[hp->is_long][index] = NULL;
+        occupied[hp->is_long][index / 64] &= ~((uint64_t)1 << (index % 64));
     } else {
         hp->next->prev = hp->prev;
         hp->prev->next = hp->next;
-        if (lists[index] == hp)
-            lists[index] = hp->next;
+        if (lists[hp->is_long][index] == hp)
+            lists[hp->is_long][index] = hp->next;
     }
     hp->next = hp->prev = NULL;
 }
 
-static unsigned next_occupied(unsigned from) {
+static unsigned next_occupied(bool kind, unsigned from) {
     for (unsigned w = from / 64; w <= HP_WORDS; w++) {
-        uint64_t word = occupied[w];
+        uint64_t word = occupied[kind][w];
         if (w == from / 64)
             word &= ~(uint64_t)0 << (from % 64);
         if (word)
@@ -65,16 +74,21 @@ static bool hp_fit(const struct hugepage *hp, unsigned pages, unsigned align, un
     return best <= HP_PAGES;
 }
 
-struct hugepage *packer_find(unsigned pages, unsigned align, unsigned *first) {
-    for (unsigned i = next_occupied(pages); i <= HP_PAGES; i = next_occupied(i + 1)) {
-        struct hugepage *hp = lists[i];
+static struct hugepage *find_of_kind(bool kind, unsigned pages, unsigned align, unsigned *first) {
+    for (unsigned i = next_occupied(kind, pages); i <= HP_PAGES; i = next_occupied(kind, i + 1)) {
+        struct hugepage *hp = lists[kind][i];
         do {
             if (hp_fit(hp, pages, align, first))
                 return hp;
             hp = hp->next;
-        } while (hp != lists[i]); /* with align 1 the first one fits */
+        } while (hp != lists[kind][i]); /* with align 1 the first one fits */
     }
     return NULL;
+}
+
+struct hugepage *packer_find(unsigned pages, unsigned align, unsigned *first) {
+    struct hugepage *hp = find_of_kind(is_long(pages), pages, align, first);
+    return hp ? hp : find_of_kind(!is_long(pages), pages, align, first);
 }
 
 void hp_use(struct hugepage *hp, unsigned first, unsigned pages) {
@@ -82,6 +96,8 @@ void hp_use(struct hugepage *hp, unsigned first, unsigned pages) {
     if (hp->state == HP_USED && hp->used_pages < HP_PAGES)
         packer_remove(hp);
     hp->state = HP_USED;
+    if (hp->used_pages == 0)
+        hp->is_long = is_long(pages);
     unsigned dirty = bits_count(hp->dirty, first, pages);
     bool cuts_longest = bits_clear_around(hp->used, first) == hp->longest || hp->used_pages == 0;
     total_add(&backend_totals.dirty_free_pages, -(size_t)dirty);
@@ -111,16 +127,24 @@ bool hp_unuse(struct hugepage *hp, unsigned first, unsigned pages) {
     return false;
 }
 
+static struct hugepage *dirty_among(struct hugepage *head) {
+    struct hugepage *hp = head;
+    if (!head)
+        return NULL;
+    do {
+        if (hp->dirty_pages > hp->used_pages && !hp->hugetlb)
+            return hp;
+        hp = hp->next;
+    } while (hp != head);
+    return NULL;
+}
+
 struct hugepage *packer_dirtiest(void) {
-    for (unsigned i = HP_PAGES; i > 0; i--) {
-        struct hugepage *hp = lists[i];
-        if (!hp)
-            continue;
-        do {
-            if (hp->dirty_pages > hp->used_pages && !hp->hugetlb)
+    for (unsigned i = HP_PAGES; i > 0; i--)
+        for (unsigned kind = 0; kind < 2; kind++) {
+            struct hugepage *hp = dirty_among(lists[kind][i]);
+            if (hp)
                 return hp;
-            hp = hp->next;
-        } while (hp != lists[i]);
-    }
+        }
     return NULL;
 }

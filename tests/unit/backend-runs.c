@@ -92,6 +92,28 @@ static void release(void *unused) {
     runs_check(&model);
 }
 
+static uintptr_t hugepage_of(const struct run *run) { return run->start / BACKEND_HUGE_SIZE; }
+
+/* Short runs go beside short ones, long ones beside long ones, while there is room; but neither takes a fresh hugepage
+ * where only the other kind's holes are left. */
+static void apart(void *unused) {
+    (void)unused;
+    struct run *run = model.run;
+    backend_init(&plain);
+    CHECK(run_alloc(&model, &run[0], 10, 1) && run_alloc(&model, &run[1], 240, 1));
+    CHECK(hugepage_of(&run[0]) == hugepage_of(&run[1])); /* 6 pages are left */
+    CHECK(run_alloc(&model, &run[2], 200, 1) && run_alloc(&model, &run[3], 20, 1));
+    CHECK(hugepage_of(&run[2]) != hugepage_of(&run[0]) && hugepage_of(&run[3]) == hugepage_of(&run[2]));
+    run_free(&model, &run[1]);
+    /* Beside run 2 are 36 pages left: the better fit. */
+    CHECK(run_alloc(&model, &run[4], 30, 1) && hugepage_of(&run[4]) == hugepage_of(&run[0]));
+    CHECK(run_alloc(&model, &run[5], 33, 1) && hugepage_of(&run[5]) == hugepage_of(&run[2]));
+    CHECK(run_alloc(&model, &run[6], 150, 1) && hugepage_of(&run[6]) == hugepage_of(&run[0]));
+    runs_check(&model);
+    runs_free_all(&model);
+    runs_check(&model);
+}
+
 /* The gradual return: what recent demand does not justify goes, and only that; the retained rest stays. */
 static void gradual(void *unused) {
     (void)unused;
@@ -297,6 +319,7 @@ IN_CHILD(test_churn_limited, churn, (&(struct script){.address_limit = (size_t)8
 IN_CHILD(test_churn_no_advice, churn, (&(struct script){.always = 1u << CALL_ADVICE}))
 IN_CHILD(test_alignment, alignment, NULL)
 IN_CHILD(test_release, release, NULL)
+IN_CHILD(test_apart, apart, NULL)
 IN_CHILD(test_gradual, gradual, NULL)
 IN_CHILD(test_locked, locked, NULL)
 IN_CHILD(test_limited, limited, NULL)
@@ -311,25 +334,16 @@ IN_CHILD(test_hugetlb_race, hugetlb, (&(struct script){.has_hugetlb = true, .bef
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_churn),
-        cmocka_unit_test(test_churn_strict),
-        cmocka_unit_test(test_churn_pages_16k),
-        cmocka_unit_test(test_churn_pages_64k),
-        cmocka_unit_test(test_churn_limited),
-        cmocka_unit_test(test_churn_no_advice),
-        cmocka_unit_test(test_alignment),
-        cmocka_unit_test(test_release),
-        cmocka_unit_test(test_gradual),
-        cmocka_unit_test(test_locked),
-        cmocka_unit_test(test_limited),
-        cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_threads_strict),
-        cmocka_unit_test(test_hugetlb_none),
-        cmocka_unit_test(test_hugetlb),
-        cmocka_unit_test(test_hugetlb_race),
-        cmocka_unit_test(test_retreat),
-        cmocka_unit_test(test_hugetlb_gib),
-        cmocka_unit_test(test_hugetlb_gib_none),
+        cmocka_unit_test(test_churn),           cmocka_unit_test(test_churn_strict),
+        cmocka_unit_test(test_churn_pages_16k), cmocka_unit_test(test_churn_pages_64k),
+        cmocka_unit_test(test_churn_limited),   cmocka_unit_test(test_churn_no_advice),
+        cmocka_unit_test(test_alignment),       cmocka_unit_test(test_release),
+        cmocka_unit_test(test_apart),           cmocka_unit_test(test_gradual),
+        cmocka_unit_test(test_locked),          cmocka_unit_test(test_limited),
+        cmocka_unit_test(test_threads),         cmocka_unit_test(test_threads_strict),
+        cmocka_unit_test(test_hugetlb_none),    cmocka_unit_test(test_hugetlb),
+        cmocka_unit_test(test_hugetlb_race),    cmocka_unit_test(test_retreat),
+        cmocka_unit_test(test_hugetlb_gib),     cmocka_unit_test(test_hugetlb_gib_none),
     };
     return cmocka_run_group_tests_name("page runs", tests, NULL, NULL);
 }

@@ -106,10 +106,12 @@ struct hugepage *range_take_dirty(size_t most, size_t *length, bool whole);
 extern struct backend_totals {
     _Atomic size_t free_hugepages;  /* members of ranges */
     _Atomic size_t moved_hugepages; /* whose pages came from elsewhere */
+    _Atomic size_t split_hugepages; /* that MADV_NOHUGEPAGE was given for */
     _Atomic size_t reserved;
     _Atomic size_t committed;
     _Atomic size_t used_pages;       /* in use */
     _Atomic size_t dirty_free_pages; /* free but maybe resident */
+    _Atomic size_t fresh_pages;      /* put in use when they were not resident, since the start */
     _Atomic size_t released;
     _Atomic size_t mappings;
     _Atomic size_t peak_pages; /* most in use within the recent past (release.c) */

@@ -102,6 +102,7 @@ void hp_use(struct hugepage *hp, unsigned first, unsigned pages) {
     bool cuts_longest = bits_clear_around(hp->used, first) == hp->longest || hp->used_pages == 0;
     total_add(&backend_totals.dirty_free_pages, -(size_t)dirty);
     total_add(&backend_totals.used_pages, pages);
+    total_add(&backend_totals.fresh_pages, pages - dirty);
     hp->dirty_pages = (uint16_t)(hp->dirty_pages + pages - dirty);
     hp->used_pages = (uint16_t)(hp->used_pages + pages);
     bits_set(hp->used, first, pages);

@@ -7,7 +7,11 @@
  * demand returns soon, that was a mistake, and phase_keep doubles: released memory that is needed again soon costs more
  * than anything else here. So a phase's end may also give back no more than PHASE_RATE for each millisecond since the
  * last one (or since the start): a program whose heap swings many times a second is left alone, and what a mistake
- * costs stays a few percent of its time. */
+ * costs stays a few percent of its time.
+ *
+ * All that follows the clock. What follows the heap: where runs do not fit into what is free, and fresh pages become
+ * resident while there is excess, as much is given back at once, parts of hugepages too. So a peak is that of demand
+ * and the slack, however the free pages lie, and the cost is in proportion to faults that happen anyway. */
 #include "backend/hugepage.h"
 #include "base/os.h"
 
@@ -25,8 +29,11 @@ enum {
     LIMIT_KEEP = 8 << 20,
     SLACK_SHARE = 8, /* of the demand, for what fragmentation keeps from being used */
     REGRET_MS = 3000,
-    PHASE_FACTOR = 3, /* free pages for each used one at which a phase has ended */
-    PHASE_RATE = 32,  /* pages per millisecond: a hugepage in 8 ms, and faulting it again takes 0.1 to 1 ms */
+    GROWTH_PAGES = 64,    /* fresh pages that are worth a look */
+    GROWTH_MOST = 2048,   /* and that are matched at a time: 16 MiB */
+    SPLIT_MOST = 8 << 10, /* hugepages with advice of their own: bounds the process's map count */
+    PHASE_FACTOR = 3,     /* free pages for each used one at which a phase has ended */
+    PHASE_RATE = 32,      /* pages per millisecond: a hugepage in 8 ms, and faulting it again takes 0.1 to 1 ms */
 };
 
 struct lock backend_release_lock = LOCK_INIT(RANK_RELEASE);
@@ -40,6 +47,7 @@ static uint64_t slot_began, step_last, refused_at, phase_at;
 static _Atomic uint64_t credit_since; /* the phases' ends so far have used up what the time before allows */
 static _Atomic size_t phase_keep_pages = (size_t)64 << (20 - RN_PAGE_SHIFT);
 static size_t phase_demand;
+static _Atomic size_t fresh_seen;  /* of the fresh pages, those that growth has been matched for */
 static _Atomic uint64_t next_look; /* before, no step is due but for the end of a phase */
 
 void release_init(void) { atomic_store_explicit(&credit_since, os_now_ms(), memory_order_relaxed); }
@@ -90,6 +98,7 @@ void range_insert_clean(struct hugepage *first, size_t length, bool still_commit
         total_add(&backend_totals.dirty_free_pages, -(size_t)hp->dirty_pages);
         hp->dirty_pages = 0;
         hp->advised = hp->advised && !hp->split && still_committed;
+        total_add(&backend_totals.split_hugepages, -(size_t)hp->split);
         hp->split = false;
         for (int w = 0; w < HP_WORDS; w++)
             hp->dirty[w] = 0;
@@ -165,8 +174,9 @@ static size_t release_parts(struct hugepage *hp, bool *refused) {
     unsigned pages;
     while (!*refused && (pages = dirty_run(hp, &first)) != 0) {
         hp_use(hp, first, pages);
-        bool advise = !hp->split && backend_config.hugepages;
-        hp->split = true;
+        bool advise = !hp->split && backend_config.hugepages && total_get(&backend_totals.split_hugepages) < SPLIT_MOST;
+        total_add(&backend_totals.split_hugepages, advise);
+        hp->split = hp->split || advise;
         lock_drop(&backend_lock);
         if (advise) /* else khugepaged would fill the hole again */
             (void)os_advise_base((void *)hp->base, (size_t)hp->committed << RN_PAGE_SHIFT);
@@ -207,17 +217,21 @@ static size_t release_deep(size_t want) {
         released += got;
         pause_release();
     }
+    if (refused)
+        refused_at = os_now_ms() | 1;
     return released;
+}
+
+/* Gives back up to `want` bytes, `deep`: also parts of hugepages. Holds backend_release_lock. */
+static size_t release_bytes(size_t want, bool deep) {
+    size_t released = release_whole(want);
+    return deep && released < want ? released + release_deep(want - released) : released;
 }
 
 size_t backend_release(size_t keep, bool deep) {
     lock_take(&backend_release_lock);
     size_t resident = total_get(&backend_totals.dirty_free_pages) << RN_PAGE_SHIFT;
-    size_t released = 0;
-    if (resident > keep)
-        released = release_whole(resident - keep);
-    if (deep && resident > keep + released)
-        released += release_deep(resident - keep - released);
+    size_t released = resident > keep ? release_bytes(resident - keep, deep) : 0;
     lock_drop(&backend_release_lock);
     return released;
 }
@@ -231,6 +245,7 @@ static void forget(struct hugepage *first, size_t length) {
         total_add(&backend_totals.released, (size_t)hp->dirty_pages << RN_PAGE_SHIFT);
         total_add(&backend_totals.committed, -((size_t)hp->committed << RN_PAGE_SHIFT));
         total_add(&backend_totals.moved_hugepages, -(size_t)hp->moved);
+        total_add(&backend_totals.split_hugepages, -(size_t)hp->split);
         *hp = (struct hugepage){.state = HP_NONE};
     }
     total_add(&backend_totals.reserved, -(length << HP_SHIFT));
@@ -316,24 +331,49 @@ static bool step_is_due(uint64_t *now) {
            (free_pages > phase_limit() && phase_credit(*now) >= HP_PAGES);
 }
 
+/* The system refused lately: locked memory. */
+static bool is_refused(uint64_t now) { return refused_at && now - refused_at <= RETRY_MS; }
+
+/* Matches what became resident since the last look: see the head of this file. Returns the bytes given back. */
+static size_t growth_step(void) {
+    size_t fresh = total_get(&backend_totals.fresh_pages);
+    size_t growth = fresh - total_get(&fresh_seen);
+    if (growth < GROWTH_PAGES)
+        return 0;
+    size_t excess = excess_pages(total_get(&backend_totals.peak_pages));
+    if (!excess) {
+        atomic_store_explicit(&fresh_seen, fresh, memory_order_relaxed);
+        return 0;
+    }
+    if (!lock_try(&backend_release_lock))
+        return 0;
+    growth = min_size(growth, GROWTH_MOST);
+    atomic_fetch_add_explicit(&fresh_seen, growth, memory_order_relaxed);
+    size_t released = is_refused(os_now_ms()) ? 0 : release_bytes(min_size(excess, growth) << RN_PAGE_SHIFT, true);
+    lock_drop(&backend_release_lock);
+    return released;
+}
+
 size_t backend_release_step(void) {
     if (RN_UNLIKELY(os_address_limit() != SIZE_MAX))
         (void)backend_retreat(max_size(os_address_limit() / LIMIT_SHARE, LIMIT_KEEP));
-    uint64_t now;
-    if (!backend_config.release || !step_is_due(&now) || !lock_try(&backend_release_lock))
+    if (!backend_config.release)
         return 0;
+    size_t released = growth_step();
+    uint64_t now;
+    if (!step_is_due(&now) || !lock_try(&backend_release_lock))
+        return released;
     atomic_store_explicit(&next_look, now + STEP_MS / 2, memory_order_relaxed);
-    size_t released = 0;
     size_t peak = demand_roll(now);
-    if (!refused_at || now - refused_at > RETRY_MS) {
+    if (!is_refused(now)) {
         size_t phase = phase_pages(now);
         size_t excess = excess_pages(peak);
         if (phase) {
-            released = release_whole(phase << RN_PAGE_SHIFT);
+            released += release_whole(phase << RN_PAGE_SHIFT);
         } else if (excess && now - step_last >= STEP_MS) {
             step_last = now;
-            released = release_whole(min_size(excess, max_size(excess / STEP_SHARE, (size_t)STEP_HPS * HP_PAGES))
-                                     << RN_PAGE_SHIFT);
+            released += release_whole(min_size(excess, max_size(excess / STEP_SHARE, (size_t)STEP_HPS * HP_PAGES))
+                                      << RN_PAGE_SHIFT);
         }
     }
     lock_drop(&backend_release_lock);

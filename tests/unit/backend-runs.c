@@ -114,6 +114,27 @@ static void apart(void *unused) {
     runs_check(&model);
 }
 
+/* Runs that do not fit into the parts that are free must not raise the peak beyond demand and slack, though no time
+ * passes. */
+static void growth(void *unused) {
+    (void)unused;
+    backend_init(&plain);
+    for (int i = 0; i < RUNS; i += 2)
+        CHECK(run_alloc(&model, &model.run[i], 200, 1) && run_alloc(&model, &model.run[i + 1], 56, 1));
+    size_t demand = stats_now().in_use;
+    for (int i = 0; i < RUNS; i += 2)
+        run_free(&model, &model.run[i]);
+    for (int i = 0; i < RUNS - 24; i += 2) {
+        CHECK(run_alloc(&model, &model.run[i], 300, 1));
+        (void)backend_release_step();
+        struct backend_stats now = stats_now();
+        CHECK(now.in_use <= demand);
+        CHECK(now.in_use + now.free_resident <= demand + demand / 8 + plain.retain + 2 * BACKEND_HUGE_SIZE);
+        runs_check(&model);
+    }
+    CHECK(stats_now().released_total > 0);
+}
+
 /* The gradual return: what recent demand does not justify goes, and only that; the retained rest stays. */
 static void gradual(void *unused) {
     (void)unused;
@@ -320,6 +341,7 @@ IN_CHILD(test_churn_no_advice, churn, (&(struct script){.always = 1u << CALL_ADV
 IN_CHILD(test_alignment, alignment, NULL)
 IN_CHILD(test_release, release, NULL)
 IN_CHILD(test_apart, apart, NULL)
+IN_CHILD(test_growth, growth, NULL)
 IN_CHILD(test_gradual, gradual, NULL)
 IN_CHILD(test_locked, locked, NULL)
 IN_CHILD(test_limited, limited, NULL)
@@ -334,16 +356,27 @@ IN_CHILD(test_hugetlb_race, hugetlb, (&(struct script){.has_hugetlb = true, .bef
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_churn),           cmocka_unit_test(test_churn_strict),
-        cmocka_unit_test(test_churn_pages_16k), cmocka_unit_test(test_churn_pages_64k),
-        cmocka_unit_test(test_churn_limited),   cmocka_unit_test(test_churn_no_advice),
-        cmocka_unit_test(test_alignment),       cmocka_unit_test(test_release),
-        cmocka_unit_test(test_apart),           cmocka_unit_test(test_gradual),
-        cmocka_unit_test(test_locked),          cmocka_unit_test(test_limited),
-        cmocka_unit_test(test_threads),         cmocka_unit_test(test_threads_strict),
-        cmocka_unit_test(test_hugetlb_none),    cmocka_unit_test(test_hugetlb),
-        cmocka_unit_test(test_hugetlb_race),    cmocka_unit_test(test_retreat),
-        cmocka_unit_test(test_hugetlb_gib),     cmocka_unit_test(test_hugetlb_gib_none),
+        cmocka_unit_test(test_churn),
+        cmocka_unit_test(test_churn_strict),
+        cmocka_unit_test(test_churn_pages_16k),
+        cmocka_unit_test(test_churn_pages_64k),
+        cmocka_unit_test(test_churn_limited),
+        cmocka_unit_test(test_churn_no_advice),
+        cmocka_unit_test(test_alignment),
+        cmocka_unit_test(test_release),
+        cmocka_unit_test(test_apart),
+        cmocka_unit_test(test_growth),
+        cmocka_unit_test(test_gradual),
+        cmocka_unit_test(test_locked),
+        cmocka_unit_test(test_limited),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_threads_strict),
+        cmocka_unit_test(test_hugetlb_none),
+        cmocka_unit_test(test_hugetlb),
+        cmocka_unit_test(test_hugetlb_race),
+        cmocka_unit_test(test_retreat),
+        cmocka_unit_test(test_hugetlb_gib),
+        cmocka_unit_test(test_hugetlb_gib_none),
     };
     return cmocka_run_group_tests_name("page runs", tests, NULL, NULL);
 }

@@ -15,6 +15,7 @@ enum {
     TRANSFER_SHARE = 4,           /* or this part of the heap */
     FIRST_BATCHES = 2,            /* capacity of a cache at first */
     SMALL_OBJECT = 1024,          /* above: a cache holds no more than this: the spans' order matters more */
+    ALONE_MOST = 256,             /* above: none is kept for a process of one thread */
 };
 
 struct transfer {
@@ -40,8 +41,13 @@ size_t middle_cached(void) { return atomic_load_explicit(&held_bytes, memory_ord
 
 static void held_add(size_t change) { shared_add(&held_bytes, change); }
 
-static bool may_hold(size_t bytes) {
-    return middle_cached() + bytes <= max_size(TRANSFER_MIN_BYTES, backend_in_use() / TRANSFER_SHARE);
+/* Whether a cache may take `count` objects. In a process of one thread there is nobody to hand them to: they go to the
+ * spans at once, from which they come back in the order that packs best; but for the smallest, whose memory is not
+ * worth the work. */
+static bool may_hold(size_t size, size_t count) {
+    if (size > ALONE_MOST && lock_is_alone())
+        return false;
+    return middle_cached() + count * size <= max_size(TRANSFER_MIN_BYTES, backend_in_use() / TRANSFER_SHARE);
 }
 
 /* A cache's room at first: two batches, but a flow of large objects is worth one. */
@@ -147,7 +153,7 @@ void middle_put(unsigned class_index, void **objects, size_t count) {
     struct transfer *transfer = &transfers[class_index];
     size_t size = size_classes[class_index].size;
     size_t kept = 0;
-    if (may_hold(count * size)) {
+    if (may_hold(size, count)) {
         lock_take(&transfer->lock);
         size_t before = held(transfer);
         if (transfer->capacity - before < count)

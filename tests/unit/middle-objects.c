@@ -188,6 +188,34 @@ static void left_behind(void *unused) {
     heap_settled();
 }
 
+/* A process of one thread has caches for the smallest objects only; what was kept before comes out of them first. */
+static void alone(void *unused) {
+    (void)unused;
+    static void *objects[MOST];
+    const unsigned small = 10, medium = 20;
+    take(medium, objects, 100, 1);
+    put(medium, objects, 100, 1);
+    size_t kept = middle_cached();
+    CHECK(kept > 0);
+    lock_init();
+    CHECK(lock_is_alone());
+    take(medium, objects, 100, 2);
+    CHECK(middle_cached() == 0);
+    put(medium, objects, 100, 2);
+    CHECK(middle_cached() == 0);
+    take(small, objects, 100, 3);
+    put(small, objects, 100, 3);
+    CHECK(middle_cached() > 0);
+    lock_never_alone();
+    take(medium, objects, 100, 4);
+    kept = middle_cached();
+    put(medium, objects, 100, 4);
+    CHECK(middle_cached() > kept);
+    middle_flush();
+    CHECK(backend_in_use() == 0);
+    heap_settled();
+}
+
 /* Emptied spans wait for others of their length, but not while new memory is taken instead. */
 static void spares_make_way(void *unused) {
     (void)unused;
@@ -343,6 +371,7 @@ IN_CHILD(test_counts, counts)
 IN_CHILD(test_fullest_first, fullest_first)
 IN_CHILD(test_borrowing, borrowing)
 IN_CHILD(test_left_behind, left_behind)
+IN_CHILD(test_alone, alone)
 IN_CHILD(test_spares_make_way, spares_make_way)
 IN_CHILD(test_threads, threads)
 DIES(test_double_free, double_free, "double free")
@@ -359,6 +388,7 @@ int main(void) {
         cmocka_unit_test(test_interior),        cmocka_unit_test(test_double_free_of_gone_span),
         cmocka_unit_test(test_tail_of_span),    cmocka_unit_test(test_borrowing),
         cmocka_unit_test(test_spares_make_way), cmocka_unit_test(test_left_behind),
+        cmocka_unit_test(test_alone),
     };
     return cmocka_run_group_tests_name("objects", tests, NULL, NULL);
 }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/attr.h"
@@ -39,7 +40,8 @@ void line_warn(const struct line *line) {
     memcpy(whole.text + whole.used, line->text, length);
     whole.used += length;
     whole.text[whole.used++] = '\n';
-    ssize_t written = write(STDERR_FILENO, whole.text, whole.used);
+    /* write(2) would be a cancellation point, and the caller may hold locks. */
+    long written = syscall(SYS_write, STDERR_FILENO, whole.text, whole.used);
     (void)written; /* nobody is left to tell */
     errno = saved;
 }

@@ -248,7 +248,8 @@ uint64_t os_random(void) {
 void os_entropy(void *bytes, size_t size) {
     static _Atomic uint64_t count;
     int saved = errno;
-    ssize_t got = getrandom(bytes, size, GRND_NONBLOCK);
+    /* Through syscall(2): getrandom is a cancellation point in glibc, and the caller may hold locks. */
+    long got = syscall(SYS_getrandom, bytes, size, GRND_NONBLOCK);
     errno = saved;
     for (size_t at = got > 0 ? (size_t)got : 0; at < size; at++) {
         uint64_t mixed = (os_random() + atomic_fetch_add_explicit(&count, 1, memory_order_relaxed)) *
@@ -279,14 +280,15 @@ void os_restore_signals(const struct os_signals *saved) {
 
 void os_name_thread(const char *name) { (void)prctl(PR_SET_NAME, name); }
 
+/* Through syscall(2): open, read and close are cancellation points, and the caller may hold locks. */
 static int read_overcommit(void) {
     char mode = '0';
-    int file = open("/proc/sys/vm/overcommit_memory", O_RDONLY | O_CLOEXEC);
+    int file = (int)syscall(SYS_openat, AT_FDCWD, "/proc/sys/vm/overcommit_memory", O_RDONLY | O_CLOEXEC, 0);
     if (file < 0)
         return STRICT_NO;
-    if (read(file, &mode, 1) != 1)
+    if (syscall(SYS_read, file, &mode, (size_t)1) != 1)
         mode = '0';
-    (void)close(file);
+    (void)syscall(SYS_close, file);
     return mode == '2' ? STRICT_YES : STRICT_NO;
 }
 

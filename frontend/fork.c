@@ -14,7 +14,15 @@
 #include "frontend/hardened.h"
 #include "frontend/pool.h"
 
+/* What prepare found, for the handler after it in the same thread. Where the process has one thread, a lock that is
+ * taken is its own: fork was called by a signal handler, and what it interrupted goes on in parent and child alike. */
+static bool was_alone;
+
 static void prepare(void) {
+    if (lock_is_alone()) {
+        was_alone = true;
+        return;
+    }
     helper_lock_all();
     pools_lock_all();
     locked_lock_all();
@@ -23,10 +31,13 @@ static void prepare(void) {
     lock_take(&backend_release_lock);
     lock_take(&backend_lock);
     lock_take(&meta_lock);
+    was_alone = false;
     atomic_store_explicit(&lock_fork_owner, &lock_self, memory_order_relaxed);
 }
 
 static void parent(void) {
+    if (was_alone)
+        return;
     atomic_store_explicit(&lock_fork_owner, NULL, memory_order_relaxed);
     lock_drop(&meta_lock);
     lock_drop(&backend_lock);
@@ -40,6 +51,9 @@ static void parent(void) {
 
 /* The sleepers on the locks do not exist here, nor do the threads that others counted. */
 static void child(void) {
+    hardened_new_generation();
+    if (was_alone)
+        return;
     atomic_store_explicit(&lock_fork_owner, NULL, memory_order_relaxed);
     lock_reset(&meta_lock);
     lock_reset(&backend_lock);

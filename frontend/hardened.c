@@ -127,8 +127,9 @@ void hardened_unlock_all(void) {
 void hardened_reset_locks(void) {
     for (unsigned i = 0; rn_hardened && i < RN_CLASSES; i++)
         lock_reset(&hardened_classes[i].lock);
-    generation++;
 }
+
+void hardened_new_generation(void) { generation++; }
 
 void hardened_check(void) {
     for (unsigned i = 1; rn_hardened && i < RN_CLASSES; i++)

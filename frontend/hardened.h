@@ -63,6 +63,8 @@ void hardened_stats(struct hardened_stats *stats);
 void hardened_lock_all(void);
 void hardened_unlock_all(void);
 void hardened_reset_locks(void);
+/* In the child of fork, which is to choose other places than its parent. */
+void hardened_new_generation(void);
 
 /* Debug: I12 and I13 over all listed spans. */
 void hardened_check(void);

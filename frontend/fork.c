@@ -14,6 +14,13 @@
 #include "frontend/hardened.h"
 #include "frontend/pool.h"
 
+/* The C library's lock of the list of open streams, recursive; exported by glibc. fork itself takes it, but after our
+ * handler. Meanwhile fflush(NULL) may hold it and wait for a stream, whose holder is in getline and waits for one of
+ * our locks: so it has to come before ours. */
+extern void _IO_list_lock(void) __attribute__((weak));
+extern void _IO_list_unlock(void) __attribute__((weak));
+extern void _IO_list_resetlock(void) __attribute__((weak));
+
 /* What prepare found, for the handler after it in the same thread. Where the process has one thread, a lock that is
  * taken is its own: fork was called by a signal handler, and what it interrupted goes on in parent and child alike. */
 static bool was_alone;
@@ -23,6 +30,8 @@ static void prepare(void) {
         was_alone = true;
         return;
     }
+    if (_IO_list_lock)
+        _IO_list_lock();
     helper_lock_all();
     pools_lock_all();
     locked_lock_all();
@@ -47,6 +56,8 @@ static void parent(void) {
     locked_unlock_all();
     pools_unlock_all();
     helper_unlock_all();
+    if (_IO_list_unlock)
+        _IO_list_unlock();
 }
 
 /* The sleepers on the locks do not exist here, nor do the threads that others counted. */
@@ -66,6 +77,8 @@ static void child(void) {
     if (RN_CHECKS)
         lock_self = 0;
     thread_forget_others();
+    if (_IO_list_resetlock)
+        _IO_list_resetlock();
 }
 
 void fork_handlers_register(void) {

@@ -62,6 +62,9 @@ size_t backend_release(size_t keep, bool deep);
  * processes at a limit of address space or data. Returns the bytes of address space given back. */
 size_t backend_retreat(size_t keep);
 
+/* The program set its RLIMIT_AS: what is reserved beyond a share of it goes back, if nobody is at work here. */
+void backend_limit_changed(void);
+
 /* One step of the gradual return that follows recent demand; cheap when nothing is due. Returns the bytes given back.
  */
 size_t backend_release_step(void);

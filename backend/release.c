@@ -14,6 +14,7 @@
  * and the slack, however the free pages lie, and the cost is in proportion to faults that happen anyway. */
 #include "backend/hugepage.h"
 #include "base/os.h"
+#include "pagemap/pagemap.h"
 
 #include <errno.h>
 
@@ -265,6 +266,9 @@ static void take_back(uintptr_t start, size_t length) {
 
 size_t backend_retreat(size_t keep) {
     size_t given = 0;
+    lock_take(&backend_lock);
+    pagemap_shrink();
+    lock_drop(&backend_lock);
     for (;;) {
         struct hugepage *first = NULL;
         uintptr_t start = 0;
@@ -354,9 +358,22 @@ static size_t growth_step(void) {
     return released;
 }
 
-size_t backend_release_step(void) {
+static void retreat_to_limit(void) {
     if (RN_UNLIKELY(os_address_limit() != SIZE_MAX))
         (void)backend_retreat(max_size(os_address_limit() / LIMIT_SHARE, LIMIT_KEEP));
+}
+
+/* Does not wait: in a child of a fork without handlers a thread that is not there may hold the lock. */
+void backend_limit_changed(void) {
+    os_read_address_limit();
+    if (lock_try(&backend_lock)) {
+        lock_drop(&backend_lock);
+        retreat_to_limit();
+    }
+}
+
+size_t backend_release_step(void) {
+    retreat_to_limit();
     if (!backend_config.release)
         return 0;
     size_t released = growth_step();

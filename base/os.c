@@ -32,7 +32,7 @@
 static size_t page_size = 4096;
 /* Not known before the first release; relaxed, since whoever asks finds the same. */
 static _Atomic enum { STRICT_UNKNOWN, STRICT_NO, STRICT_YES } strict_commit;
-static size_t address_limit = SIZE_MAX;
+static _Atomic size_t address_limit = SIZE_MAX;
 
 /* Every function keeps errno: free() promises it, and the callers' errors travel in return values. */
 static int result_of(int saved, int failed) {
@@ -216,7 +216,16 @@ uint64_t os_now_ms(void) {
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-size_t os_address_limit(void) { return address_limit; }
+size_t os_address_limit(void) { return atomic_load_explicit(&address_limit, memory_order_relaxed); }
+
+void os_read_address_limit(void) {
+    struct rlimit limit;
+    int saved = errno;
+    if (getrlimit(RLIMIT_AS, &limit) == 0)
+        atomic_store_explicit(&address_limit, limit.rlim_cur == RLIM_INFINITY ? SIZE_MAX : limit.rlim_cur,
+                              memory_order_relaxed);
+    errno = saved;
+}
 
 /* Under overcommit 2 the kernel ignores MAP_NORESERVE, so it refuses a writable mapping of more memory than any machine
  * has; the other modes give it, and a sandbox may refuse it in other words. This needs no file, which a sandbox may
@@ -298,13 +307,11 @@ static bool is_emulated(void) { return getauxval(AT_SYSINFO_EHDR) == 0; }
 
 void os_init(void) {
     int saved = errno;
-    struct rlimit limit;
     size_t size = (size_t)getauxval(AT_PAGESZ);
     if (is_power_of_two(size))
         page_size = size;
-    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
-        address_limit = limit.rlim_cur;
-    if (address_limit != SIZE_MAX || is_emulated()) /* a mapping as a probe would prove nothing, or do harm */
+    os_read_address_limit();
+    if (os_address_limit() != SIZE_MAX || is_emulated()) /* a mapping as a probe would prove nothing, or do harm */
         atomic_store_explicit(&strict_commit, read_overcommit(), memory_order_relaxed);
     errno = saved;
 }

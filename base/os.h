@@ -76,8 +76,9 @@ uint64_t os_now_ns(void);
 /* Monotonic milliseconds, from the vDSO. */
 uint64_t os_now_ms(void);
 
-/* RLIMIT_AS in bytes as os_init found it, SIZE_MAX if unlimited. */
+/* RLIMIT_AS in bytes as os_init or the last os_read_address_limit found it, SIZE_MAX if unlimited. */
 size_t os_address_limit(void);
+void os_read_address_limit(void);
 
 /* True when the system counts commitments strictly (vm.overcommit_memory = 2). */
 bool os_strict_commit(void);

@@ -5,14 +5,18 @@
  * dlopen: RTLD_DEEPBIND binds a library's calls of free to the C library's own, while its blocks come from here; the
  * flag is cleared. The real function is tail-called, since it finds the caller's RUNPATH by its return address. clone:
  * a child that shares the memory and the thread's TLS has no rseq, like vfork's; if it runs beside its parent, neither
- *   may use a pool again. */
+ *   may use a pool again.
+ * setrlimit, prlimit: what is reserved would be in the way of a limit on the address space that comes late. */
 #include "frontend/interpose.h"
 
 #include <dlfcn.h>
 #include <errno.h>
 #include <sched.h>
 #include <stdarg.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
+#include "backend/backend.h"
 #include "base/options.h"
 #include "frontend/alloc.h"
 #include "frontend/pool.h"
@@ -20,6 +24,8 @@
 typedef int (*create_function)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
 typedef void *(*dlopen_function)(const char *, int);
 typedef int (*clone_function)(int (*)(void *), void *, int, void *, ...);
+typedef int (*setrlimit_function)(int, const void *);
+typedef int (*prlimit_function)(pid_t, int, const void *, void *);
 
 /* The next definition of a function after ours. Racing threads find the same. */
 static void *next_function(void *_Atomic *cache, const char *name) {
@@ -34,6 +40,8 @@ static void *next_function(void *_Atomic *cache, const char *name) {
 static void *_Atomic next_create;
 static void *_Atomic next_dlopen;
 static void *_Atomic next_clone;
+static void *_Atomic next_setrlimit;
+static void *_Atomic next_prlimit;
 
 int real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument) {
     void *function = next_function(&next_create, "pthread_create");
@@ -86,4 +94,48 @@ RN_EXPORT int clone(int (*run)(void *), void *stack, int flags, void *argument, 
     if (shares && (result < 0 || (flags & CLONE_VFORK)))
         rn_thread.area = area;
     return result;
+}
+
+/* Not for a thread without an area: a child of vfork limits itself, not the process whose memory it runs in. */
+static int limit_was_set(int result, int resource) {
+    if (result == 0 && resource == RLIMIT_AS && library_is_ready() && rn_thread.area != &rn_no_area)
+        backend_limit_changed();
+    return result;
+}
+
+static int limit_set(int resource, const void *limit) {
+    void *function = next_function(&next_setrlimit, "setrlimit");
+    if (!function) {
+        errno = ENOSYS;
+        return -1;
+    }
+    return limit_was_set(((setrlimit_function)(uintptr_t)function)(resource, limit), resource);
+}
+
+static int limit_exchange(pid_t process, int resource, const void *limit, void *old) {
+    void *function = next_function(&next_prlimit, "prlimit");
+    if (!function) {
+        errno = ENOSYS;
+        return -1;
+    }
+    int result = ((prlimit_function)(uintptr_t)function)(process, resource, limit, old);
+    return limit && (process == 0 || process == getpid()) ? limit_was_set(result, resource) : result;
+}
+
+/* Where off_t has 64 bits, the two of each kind are the same call with the same structure. */
+RN_EXPORT int(setrlimit)(__rlimit_resource_t resource, const struct rlimit *limit) {
+    return limit_set((int)resource, limit);
+}
+
+RN_EXPORT int(setrlimit64)(__rlimit_resource_t resource, const struct rlimit64 *limit) {
+    return limit_set((int)resource, limit);
+}
+
+RN_EXPORT int(prlimit)(pid_t process, __rlimit_resource_t resource, const struct rlimit *limit, struct rlimit *old) {
+    return limit_exchange(process, (int)resource, limit, old);
+}
+
+RN_EXPORT int(prlimit64)(pid_t process, __rlimit_resource_t resource, const struct rlimit64 *limit,
+                         struct rlimit64 *old) {
+    return limit_exchange(process, (int)resource, limit, old);
 }

@@ -18,8 +18,8 @@ enum { RETREAT_MIN = 64 << 10 };
 bool trim_retreat(size_t size) {
     struct rn_stats stats;
     rnStats(&stats);
-    size_t cached = stats.pool_free + stats.transfer_free + stats.span_free + stats.page_free;
-    if ((cached < RETREAT_MIN && !rn_hardened) || size > stats.reserved)
+    size_t idle = stats.pool_free + stats.transfer_free + stats.span_free + stats.page_free + stats.page_released;
+    if ((idle < RETREAT_MIN && !rn_hardened) || size > stats.reserved)
         return false;
     (void)trim(0);
     (void)backend_retreat(0);

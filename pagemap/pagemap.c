@@ -47,11 +47,31 @@ int pagemap_window(uintptr_t base, size_t size) {
     pagemap_win.base = base;
     pagemap_win.tags = (_Atomic uint8_t *)tags;
     pagemap_win.handles = (_Atomic(void *) *)(void *)handles;
-    pagemap_win.words = size >> 3;
+    atomic_store_explicit(&pagemap_win.words, size >> 3, memory_order_relaxed);
     for (size_t i = 0; i < leaves; i++)
         leaf_install((base >> PAGEMAP_LEAF_SHIFT) + i, (uintptr_t)tags + i * PAGEMAP_LEAF_PAGES,
                      pagemap_win.handles + i * PAGEMAP_LEAF_PAGES);
     return 0;
+}
+
+/* Only a pointer that is nobody's can be looked up in what is unmapped here. A part that the kernel does not unmap is
+ * lost as address space. */
+void pagemap_shrink(void) {
+    size_t first = pagemap_win.base >> PAGEMAP_LEAF_SHIFT;
+    size_t words = atomic_load_explicit(&pagemap_win.words, memory_order_relaxed);
+    size_t leaves = words >> (PAGEMAP_LEAF_SHIFT - 3), kept = leaves;
+    while (kept > 1 && atomic_load_explicit(&committed[first + kept - 1], memory_order_relaxed) == 0)
+        kept--;
+    if (kept == leaves)
+        return;
+    atomic_store_explicit(&pagemap_win.words, kept << (PAGEMAP_LEAF_SHIFT - 3), memory_order_relaxed);
+    for (size_t i = first + kept; i < first + leaves; i++) {
+        atomic_store_explicit(&pagemap_tag_root[i], 0, memory_order_relaxed);
+        atomic_store_explicit(&pagemap_handle_root[i], NULL, memory_order_relaxed);
+    }
+    size_t pages = (leaves - kept) * PAGEMAP_LEAF_PAGES;
+    (void)os_unreserve((void *)(uintptr_t)(pagemap_win.tags + kept * PAGEMAP_LEAF_PAGES), pages);
+    (void)os_unreserve((void *)(uintptr_t)(pagemap_win.handles + kept * PAGEMAP_LEAF_PAGES), pages * sizeof(void *));
 }
 
 static int leaf_create(size_t index) {

@@ -31,10 +31,10 @@ enum {
     PAGEMAP_ROOT_SIZE = 1 << (RN_ADDRESS_BITS - PAGEMAP_LEAF_SHIFT),
 };
 
-/* Read by the assembly of the fast path too; `words` is 0 while there is no window. Written once, by pagemap_window. */
+/* Read by the assembly of the fast path too. Written once, by pagemap_window; pagemap_shrink makes `words` less. */
 struct pagemap_window {
     uintptr_t base;
-    uintptr_t words; /* of 8 bytes: the assembly tests range and alignment at once */
+    _Atomic uintptr_t words; /* of 8 bytes: the assembly tests range and alignment at once; 0: there is no window */
     _Atomic uint8_t *tags;
     _Atomic(void *) *handles;
 };
@@ -48,6 +48,10 @@ extern _Atomic uint8_t pagemap_zero_tags[PAGEMAP_LEAF_PAGES];
 /* Makes `size` bytes from `base` (a multiple of 1 GiB) the window, at the first reservation. Returns 0, or -ENOMEM:
  * then all look-ups go through the root. Caller: initialisation. */
 int pagemap_window(uintptr_t base, size_t size);
+
+/* Gives back the address space of the window's last leaves in which no entry was made writable, where address space has
+ * become scarce; what comes to lie there goes through the root. Caller holds the lock of the backend. */
+void pagemap_shrink(void);
 
 /* Makes the entries of [start, start + size) writable. Caller holds the lock of the backend. 0 or -ENOMEM; what was
  * made stays, and a repetition is cheap. */
@@ -73,7 +77,8 @@ static inline uint8_t pagemap_tag(const void *pointer) {
 static inline void *pagemap_handle(const void *pointer) {
     uintptr_t address = (uintptr_t)pointer;
     uintptr_t page = (address - pagemap_win.base) >> RN_PAGE_SHIFT;
-    if (RN_LIKELY(page < pagemap_win.words >> (RN_PAGE_SHIFT - 3)))
+    uintptr_t words = atomic_load_explicit(&pagemap_win.words, memory_order_relaxed);
+    if (RN_LIKELY(page < words >> (RN_PAGE_SHIFT - 3)))
         return atomic_load_explicit(&pagemap_win.handles[page], memory_order_relaxed);
     _Atomic(void *) *leaf = atomic_load_explicit(&pagemap_handle_root[address >> PAGEMAP_LEAF_SHIFT],
                                                  memory_order_relaxed);

@@ -24,6 +24,7 @@ for my $options ($is_ours ? ('', 'rseq=0') : ('')) {
     limited("ulimit -v 131072$label", '-v 131072', $env, "$bin/limit", 'outer', 128, 60);
     limited("ulimit -v 65536$label", '-v 65536', $env, "$bin/limit", 'outer', 64, 40);
     limited("RLIMIT_AS reached$label", '-v unlimited', $env, "$bin/limit", 'space', 100, 60);
+    limited("RLIMIT_AS set beneath the heap: $_$label", '-v unlimited', $env, "$bin/limit", $_, 48, 60) for qw(set raw);
     limited("RLIMIT_DATA reached$label", '-v unlimited', $env, "$bin/limit", 'data', 60, 60);
     limited("RLIMIT_DATA reached early$label", '-v unlimited', $env, "$bin/limit", 'data', 24, 40);
     child_tap("map count reached$label", run_program({env => $env}, "$bin/mapcount"));

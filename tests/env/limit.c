@@ -1,14 +1,18 @@
 /* limit.c: the address space ends. NULL and ENOMEM come, and after frees everything works again.
- * usage: limit outer|space|data MIB LEAST-PERCENT
+ * usage: limit outer|space|data|set|raw MIB LEAST-PERCENT
  *   outer        a limit on address space of MIB was set before the start
  *   space, data  the program sets a limit on address space or data, that much above what is used, after its first
- * allocation */
+ *                allocation
+ *   set, raw     the program limits its address space to what it has mapped itself and MIB, with blocks in use already,
+ *                by setrlimit and prlimit, or by a system call that nobody sees: what the heap reserved is in the way
+ */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include "../lib/proc.h"
 #include "../lib/tap.h"
 
@@ -98,6 +102,46 @@ static void leaves_room(size_t room) {
     OK(run_threads(4) == 0, "threads can be made and work");
 }
 
+/* Bytes of the mappings with a name: the program, libraries, stacks; not what a heap reserved. */
+static size_t named_mappings(void) {
+    char text[65536];
+    size_t sum = 0;
+    proc_read("/proc/self/maps", text, sizeof text);
+    for (char *line = text, *next; *line; line = next) {
+        char *rest;
+        size_t start = strtoul(line, &rest, 16);
+        next = line + strcspn(line, "\n");
+        sum += memchr(line, '/', (size_t)(next - line)) ? strtoul(rest + 1, NULL, 16) - start : 0;
+        next += *next != 0;
+    }
+    return sum + 2 * MIB; /* stack, vdso */
+}
+
+/* The address space limited beneath a heap that works: the limit is that of a program which mapped nothing else. */
+static void limited_late(size_t room, unsigned least, int is_raw) {
+    enum { KEPT = 2000 };
+    char *kept[KEPT];
+    for (unsigned i = 0; i < KEPT; i++)
+        memset(kept[i] = malloc(1 + i), (int)i, 1 + i);
+    struct rlimit limit = {named_mappings() + MOST * sizeof *blocks + KEPT * KEPT + room, RLIM_INFINITY};
+    int set = is_raw ? (int)syscall(SYS_prlimit64, 0, RLIMIT_AS, &limit, NULL) : setrlimit(RLIMIT_AS, &limit);
+    OK(set == 0, "the address space is limited to %zu MiB", (size_t)limit.rlim_cur / MIB);
+    if (!is_raw) {
+        leaves_room(room);
+        limit.rlim_cur += 8 * MIB;
+        struct rlimit old;
+        OK(prlimit(0, RLIMIT_AS, &limit, &old) == 0 && old.rlim_cur == limit.rlim_cur - 8 * MIB, "and by prlimit");
+    }
+    at_every_size(room, least, 300000);
+    unsigned bad = 0;
+    for (unsigned i = 0; i < KEPT; i++) {
+        for (unsigned b = 0; b <= i; b++)
+            bad += kept[i][b] != (char)i;
+        free(kept[i]);
+    }
+    OK(bad == 0, "blocks from before kept their contents");
+}
+
 int main(int argc, char **argv) {
     if (argc < 4)
         return 2;
@@ -108,6 +152,11 @@ int main(int argc, char **argv) {
                   0);
     if (blocks == MAP_FAILED)
         return 3;
+    if (strcmp(argv[1], "set") == 0 || strcmp(argv[1], "raw") == 0) {
+        limited_late(room, least, strcmp(argv[1], "raw") == 0);
+        OK(run_threads(4) == 0, "threads can be made and work afterwards");
+        return tap_done();
+    }
     if (strcmp(argv[1], "outer") == 0) {
         /* The program itself and the table take some of it. */
         room -= 8 * MIB + MOST * sizeof *blocks;

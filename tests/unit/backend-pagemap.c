@@ -87,6 +87,24 @@ static void window(void *unused) {
     CHECK(atomic_load(&pagemap_win.tags[6]) == 7 && atomic_load(&pagemap_win.handles[6]) == &handles[7]);
 }
 
+/* Of the window only leaves behind the last one in use go; what comes to lie there again is found by the root. */
+static void window_shrinks(void *unused) {
+    (void)unused;
+    uintptr_t base = 100 * GIB;
+    const size_t leaf = PAGEMAP_LEAF_PAGES * (1 + sizeof(void *));
+    pagemap_shrink(); /* there is none yet */
+    CHECK(pagemap_window(base, 8 * GIB) == 0);
+    check_span(base + GIB + 5 * RN_PAGE, 3, 4);
+    size_t mapped = script_mapped();
+    pagemap_shrink();
+    CHECK(pagemap_win.words == 2 * GIB / 8 && script_mapped() == mapped - 6 * leaf);
+    pagemap_shrink();
+    CHECK(pagemap_win.words == 2 * GIB / 8 && script_mapped() == mapped - 6 * leaf);
+    check_unknown(base + 2 * GIB);
+    check_spans(base);
+    check_spans(base + 3 * GIB);
+}
+
 static void window_beyond(void *unused) {
     (void)unused;
     size_t mapped = script_mapped();
@@ -132,6 +150,10 @@ static void test_window(void **state) {
     (void)state;
     assert_int_equal(child_fails(window, NULL), 0);
 }
+static void test_shrinks(void **state) {
+    (void)state;
+    assert_int_equal(child_fails(window_shrinks, NULL), 0);
+}
 static void test_beyond(void **state) {
     (void)state;
     assert_int_equal(child_fails(window_beyond, NULL), 0);
@@ -158,8 +180,9 @@ static void test_larger_pages(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_foreign), cmocka_unit_test(test_radix),        cmocka_unit_test(test_window),
-        cmocka_unit_test(test_beyond),  cmocka_unit_test(test_ensure_fails), cmocka_unit_test(test_larger_pages),
+        cmocka_unit_test(test_foreign),      cmocka_unit_test(test_radix),  cmocka_unit_test(test_window),
+        cmocka_unit_test(test_shrinks),      cmocka_unit_test(test_beyond), cmocka_unit_test(test_ensure_fails),
+        cmocka_unit_test(test_larger_pages),
     };
     return cmocka_run_group_tests_name("pagemap", tests, NULL, NULL);
 }

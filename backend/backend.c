@@ -24,7 +24,7 @@ struct lock backend_lock = LOCK_INIT(RANK_BACKEND);
 struct backend_totals backend_totals;
 struct backend_config backend_config = {.hugepages = true, .release = true, .retain = 4 << 20};
 
-static uintptr_t region_end; /* of the newest region: where the next is wanted. Under backend_lock */
+static uintptr_t region_end; /* of the highest region. Under backend_lock */
 static bool hugetlb_refused; /* warned once */
 
 void backend_init(const struct backend_config *config) {
@@ -90,10 +90,21 @@ static int region_add(uintptr_t start, size_t size, size_t limit) {
         return -ENOMEM;
     hugetlb_region(start, size);
     range_insert(hp_of(start), size >> HP_SHIFT);
-    region_end = start + size;
+    region_end = max_size(region_end, start + size);
     total_add(&backend_totals.reserved, size);
     total_add(&backend_totals.mappings, 1);
     return 0;
+}
+
+/* Where the next region is wanted: where an earlier one was given back, else behind the newest. A heap under a limit
+ * that grows and shrinks would else wander on, and leave tables behind for every GiB that it came by. Holds the lock.
+ */
+static uintptr_t region_hint(size_t size) {
+    size_t window = atomic_load_explicit(&pagemap_win.words, memory_order_relaxed) << 3;
+    uintptr_t hole = 0;
+    if (total_get(&backend_totals.retreats))
+        hole = hp_find_hole(pagemap_win.base, pagemap_win.base + window, size);
+    return hole ? hole : region_end ? region_end : first_hint();
 }
 
 /* Reserves at least `needed` bytes aligned to `align`, in smaller and smaller steps. Called without the lock: reserving
@@ -104,7 +115,7 @@ static int region_grow(size_t needed, size_t align) {
         align = max_size(align, (size_t)1 << 30);
     size_t size = max_size(needed, region_size(limit, total_get(&backend_totals.reserved)));
     lock_take(&backend_lock);
-    uintptr_t hint = region_end ? region_end : first_hint();
+    uintptr_t hint = region_hint(size);
     lock_drop(&backend_lock);
     void *start;
     while ((start = os_reserve(round_up(hint, align), size, align)) == NULL) {

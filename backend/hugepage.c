@@ -42,6 +42,20 @@ int hp_cover(uintptr_t start, size_t size) {
     return 0;
 }
 
+uintptr_t hp_find_hole(uintptr_t from, uintptr_t to, size_t size) {
+    uintptr_t hole = from;
+    for (uintptr_t at = from; at < to;) {
+        const struct hugepage *hp = hp_find(at);
+        bool is_ours = hp && hp->state != HP_NONE;
+        at += is_ours && hp->state == HP_FREE ? (uintptr_t)hp->range_length << HP_SHIFT : HP_SIZE;
+        if (is_ours)
+            hole = at;
+        else if (at - hole >= size)
+            return hole;
+    }
+    return 0;
+}
+
 /* Bits first .. first + pages - 1 of word `w`, as a mask. */
 static uint64_t word_mask(unsigned w, unsigned first, unsigned pages) {
     unsigned low = w * 64;

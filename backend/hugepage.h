@@ -64,6 +64,8 @@ struct hugepage *hp_of(uintptr_t address);
 struct hugepage *hp_find(uintptr_t address);
 /* Makes descriptors for [start, start + size). 0 or -ENOMEM. */
 int hp_cover(uintptr_t start, size_t size);
+/* The lowest place in [from, to) where `size` bytes are not ours, 0 if there is none. */
+uintptr_t hp_find_hole(uintptr_t from, uintptr_t to, size_t size);
 
 /* Bit runs in a hugepage. */
 unsigned bits_count(const uint64_t *bits, unsigned first, unsigned pages);
@@ -114,6 +116,7 @@ extern struct backend_totals {
     _Atomic size_t fresh_pages;      /* put in use when they were not resident, since the start */
     _Atomic size_t released;
     _Atomic size_t mappings;
+    _Atomic size_t retreats;   /* ranges given back with their address space */
     _Atomic size_t peak_pages; /* most in use within the recent past (release.c) */
 } backend_totals;
 

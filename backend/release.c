@@ -250,6 +250,7 @@ static void forget(struct hugepage *first, size_t length) {
         *hp = (struct hugepage){.state = HP_NONE};
     }
     total_add(&backend_totals.reserved, -(length << HP_SHIFT));
+    total_add(&backend_totals.retreats, 1);
 }
 
 /* The kernel would not unmap what was forgotten: no mapping can be split. It is free as before, if its contents can be

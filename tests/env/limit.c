@@ -66,6 +66,20 @@ static void at_every_size(size_t room, unsigned least, size_t smallest) {
         }
 }
 
+/* What a round of growth and release leaves behind would add up to the limit. */
+static void round_after_round(size_t room) {
+    const size_t size = 3 << 20;
+    unsigned count = (unsigned)(room / 2 / size), refused = 0, rounds = 0;
+    for (; rounds < 4000 && !refused; rounds++) {
+        for (unsigned i = 0; i < count; i++) {
+            blocks[i] = malloc(size + rounds % 7 * 4096);
+            refused += !blocks[i];
+        }
+        release(count);
+    }
+    OK(refused == 0, "half of the room, again and again (refused in round %u)", rounds);
+}
+
 static void *in_thread(void *unused) {
     for (int i = 0; i < 2000; i++) {
         void *p = malloc(1 + (size_t)i * 37 % 20000);
@@ -133,6 +147,7 @@ static void limited_late(size_t room, unsigned least, int is_raw) {
         OK(prlimit(0, RLIMIT_AS, &limit, &old) == 0 && old.rlim_cur == limit.rlim_cur - 8 * MIB, "and by prlimit");
     }
     at_every_size(room, least, 300000);
+    round_after_round(room);
     unsigned bad = 0;
     for (unsigned i = 0; i < KEPT; i++) {
         for (unsigned b = 0; b <= i; b++)
@@ -170,6 +185,7 @@ int main(int argc, char **argv) {
         smallest = is_space ? 300000 : 0;
     }
     at_every_size(room, least, smallest);
+    round_after_round(room);
     OK(run_threads(4) == 0, "threads can be made and work afterwards");
     return tap_done();
 }

@@ -13,7 +13,7 @@ INPUTS = r"""
 cat /usr/share/common-licenses/GPL* /usr/include/*.h /usr/include/x86_64-linux-gnu/bits/*.h > text
 for i in $(seq 8); do cat text; done > big
 mkdir tree && cp -r /usr/include/linux /usr/include/c++ tree/
-cp -r "$ROOT"/{base,pagemap,backend,middle,frontend,include} .
+cp -r "$ROOT"/{base,pagemap,backend,middle,frontend,include} "$ROOT"/scripts/rnalloc.3 .
 find /usr/include -name '*.h' | LC_ALL=C sort > names
 python3 - <<'END'
 import json, random
@@ -130,9 +130,10 @@ def shells_and_text():
         Program(kind, "ksh93", "ksh93", "ksh93u+m", "ksh", f"ksh -c '{loop}'"),
         Program(kind, "tcsh", "tcsh", "tcsh", "tcsh", "tcsh -f -c 'foreach f (`head -300 $IN/names`)\n echo "
                                         "$f:t\nend' | cksum"),
-        Program(kind, "busybox sh and tools", "busybox", "busybox", "busybox",
-                f"busybox sh -c '{plain}'; busybox sort $IN/text | busybox uniq -c | busybox sort -rn | busybox sed "
-                f"-n 1,50p"),
+        # The package of the same name, unpacked: what is installed may be busybox-static, which no preload reaches.
+        Program(kind, "busybox sh and tools", "busybox", "dpkg", "dpkg-deb",
+                f"B=$IN/../busybox/bin/busybox; $B sh -c '{plain}'; $B sort $IN/text | $B uniq -c | $B sort -rn | $B sed "
+                "-n 1,50p; $B sh -c 'for i in $(seq 300); do (echo $i); done | tail -1'"),
         Program(kind, "gawk", "gawk", "gawk", "gawk",
                 "gawk '{for(i=1;i<=NF;i++)c[$i]++} END{n=asorti(c,d);for(i=1;i<=n;i++)print d[i],c[d[i]]}' $IN/big | "
                 "cksum"),

@@ -94,3 +94,20 @@ kernel_image() {
 pack_root() {
     (cd "$1" && find . | cpio --quiet -o -H newc) >"$2" || fail 'cpio failed'
 }
+
+# record FILE EMULATOR COMMAND...: runs the command; what it prints is shown, and kept in FILE with what it ran on.
+record() {
+    file=$1
+    emulator=$2
+    shift 2
+    library='include base pagemap backend middle frontend'
+    commit=$(git log -1 --format=%h -- $library)
+    git diff --quiet HEAD -- $library || commit="$commit with changes"
+    {
+        echo "# Written by $0, $(date -u '+%Y-%m-%d %H:%M UTC'): the library of $commit, on $(nproc) CPUs, in"
+        echo "# $("$emulator" --version | head -1)"
+        if "$@"; then echo '# all passed'; else echo '# not all passed'; fi
+    } | tee "$file.part"
+    mv "$file.part" "$file"
+    tail -1 "$file" | grep -qx '# all passed'
+}

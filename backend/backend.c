@@ -147,9 +147,9 @@ struct donation {
 
 /* What has to be done for a run after the lock was dropped. */
 struct commit {
-    uintptr_t start, end; /* to be made writable; empty if start == end */
-    bool huge;            /* the whole hugepages in it get MADV_HUGEPAGE */
-    uintptr_t sample;     /* the hugepage whose first fault is timed, or 0 */
+    uintptr_t start, end;           /* to be made writable; empty if start == end */
+    uintptr_t huge_start, huge_end; /* of it, what gets MADV_HUGEPAGE; the same if nothing does */
+    uintptr_t sample;               /* the hugepage whose first fault is timed, or 0 */
     unsigned donations;
     struct donation donation[DONATIONS];
 };
@@ -157,7 +157,7 @@ struct commit {
 /* Not the array: clearing it took longer than most of what follows. */
 static void commit_begin(struct commit *plan) {
     plan->start = plan->end = plan->sample = 0;
-    plan->huge = false;
+    plan->huge_start = plan->huge_end = 0;
     plan->donations = 0;
 }
 
@@ -247,10 +247,15 @@ static void commit_plan(struct commit *plan, struct hugepage *hp, unsigned last,
     if (plan->start == plan->end)
         plan->start = start;
     plan->end = commit_end(hp, last, advise);
-    if (advise)
-        hp->advised = plan->huge = true;
-    if (advise && !plan->sample && plan->donations == 0 && price_sample_due())
+    if (!advise)
+        return;
+    bool first = plan->huge_start == plan->huge_end;
+    if (!plan->sample && plan->donations == 0 && price_sample_due())
         plan->sample = hp->base;
+    if (first)
+        plan->huge_start = hp->base;
+    plan->huge_end = hp->base + HP_SIZE;
+    hp->advised = true;
 }
 
 /* Notes that [start, end) is writable now. Holds backend_lock. */
@@ -286,8 +291,8 @@ static void commit_huge(uintptr_t start, uintptr_t end, uintptr_t sample) {
 /* Carries the plan out, without the lock. */
 static int commit_do(const struct commit *plan) {
     int error = os_commit((void *)plan->start, plan->end - plan->start);
-    if (!error && plan->huge)
-        commit_huge(round_up(plan->start, HP_SIZE), round_down(plan->end, HP_SIZE), plan->sample);
+    if (!error && plan->huge_end)
+        commit_huge(plan->huge_start, plan->huge_end, plan->sample);
     return error;
 }
 

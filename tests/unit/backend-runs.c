@@ -1,7 +1,9 @@
 /* backend-runs.c: page runs on systems of all kinds, where calls succeed. Each test is a child with a fresh backend. */
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "backend/backend.h"
@@ -11,6 +13,7 @@
 #include "tests/unit/runs.h"
 #include "tests/unit/script.h"
 
+static const size_t MIB = (size_t)1 << 20;
 static const size_t GIB_PAGES = (size_t)1 << (30 - RN_PAGE_SHIFT);
 static const struct backend_config plain = {.hugepages = true, .release = true, .retain = 4 << 20};
 
@@ -354,29 +357,50 @@ IN_CHILD(test_hugetlb_gib, hugetlb_gib, (&(struct script){.has_hugetlb = true}))
 IN_CHILD(test_hugetlb_gib_none, hugetlb_gib, (&(struct script){.has_hugetlb = false}))
 IN_CHILD(test_hugetlb_race, hugetlb, (&(struct script){.has_hugetlb = true, .before_hugetlb = other_comes}))
 
+/* Whether the mapping of `address` was advised MADV_HUGEPAGE. */
+static bool is_advised(uintptr_t address) {
+    FILE *file = fopen("/proc/self/smaps", "r");
+    CHECK(file);
+    char line[512];
+    bool inside = false, advised = false;
+    while (fgets(line, sizeof line, file)) {
+        unsigned long start, end;
+        if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+            inside = start <= address && address < end;
+        else if (inside && strncmp(line, "VmFlags:", 8) == 0)
+            advised = strstr(line, " hg") != NULL;
+    }
+    (void)fclose(file);
+    return advised;
+}
+
+/* The partly used end of a run in a small heap keeps base pages, though whole hugepages before it in the same run get
+ * huge ones, and though as much is made writable ahead. */
+static void tail(void *unused) {
+    (void)unused;
+    os_init();
+    backend_init(&plain);
+    CHECK(run_alloc(&model, &model.run[0], 6 * (2 * MIB >> RN_PAGE_SHIFT), 1));
+    struct run *run = &model.run[1];
+    CHECK(run_alloc(&model, run, 3 * MIB >> RN_PAGE_SHIFT, 1));
+    CHECK(!is_advised(run->start + 2 * MIB));
+}
+
+IN_CHILD(test_tail, tail, NULL)
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_churn),
-        cmocka_unit_test(test_churn_strict),
-        cmocka_unit_test(test_churn_pages_16k),
-        cmocka_unit_test(test_churn_pages_64k),
-        cmocka_unit_test(test_churn_limited),
-        cmocka_unit_test(test_churn_no_advice),
-        cmocka_unit_test(test_alignment),
-        cmocka_unit_test(test_release),
-        cmocka_unit_test(test_apart),
-        cmocka_unit_test(test_growth),
-        cmocka_unit_test(test_gradual),
-        cmocka_unit_test(test_locked),
-        cmocka_unit_test(test_limited),
-        cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_threads_strict),
-        cmocka_unit_test(test_hugetlb_none),
-        cmocka_unit_test(test_hugetlb),
-        cmocka_unit_test(test_hugetlb_race),
-        cmocka_unit_test(test_retreat),
-        cmocka_unit_test(test_hugetlb_gib),
-        cmocka_unit_test(test_hugetlb_gib_none),
+        cmocka_unit_test(test_churn),           cmocka_unit_test(test_churn_strict),
+        cmocka_unit_test(test_churn_pages_16k), cmocka_unit_test(test_churn_pages_64k),
+        cmocka_unit_test(test_churn_limited),   cmocka_unit_test(test_churn_no_advice),
+        cmocka_unit_test(test_alignment),       cmocka_unit_test(test_release),
+        cmocka_unit_test(test_apart),           cmocka_unit_test(test_growth),
+        cmocka_unit_test(test_gradual),         cmocka_unit_test(test_locked),
+        cmocka_unit_test(test_limited),         cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_threads_strict),  cmocka_unit_test(test_hugetlb_none),
+        cmocka_unit_test(test_hugetlb),         cmocka_unit_test(test_hugetlb_race),
+        cmocka_unit_test(test_retreat),         cmocka_unit_test(test_tail),
+        cmocka_unit_test(test_hugetlb_gib),     cmocka_unit_test(test_hugetlb_gib_none),
     };
     return cmocka_run_group_tests_name("page runs", tests, NULL, NULL);
 }

@@ -250,7 +250,7 @@ static void commit_plan(struct commit *plan, struct hugepage *hp, unsigned last,
     if (!advise)
         return;
     bool first = plan->huge_start == plan->huge_end;
-    if (!plan->sample && plan->donations == 0 && price_sample_due())
+    if (plan->donations == 0 && price_sample_due(first))
         plan->sample = hp->base;
     if (first)
         plan->huge_start = hp->base;

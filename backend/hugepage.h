@@ -131,7 +131,7 @@ extern struct backend_config backend_config;
 /* price.c: whether a fresh hugepage shall be a huge page, and whether it is time to sample what one costs. Under
  * backend_lock. */
 bool price_is_right(void);
-bool price_sample_due(void);
+bool price_sample_due(bool first);
 /* Faults a fresh huge page in, as its owner is about to do anyway. Returns whether that was dear. Takes backend_lock.
  */
 bool price_take(uintptr_t hugepage);

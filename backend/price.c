@@ -26,9 +26,11 @@ bool price_is_right(void) {
     return false;
 }
 
-bool price_sample_due(void) {
-    if (next_in) {
-        next_in--;
+/* `first`: of its run. Others are only counted: programs write a block from its start, and many never reach its end,
+ * which a sample there would make resident. */
+bool price_sample_due(bool first) {
+    if (next_in || !first) {
+        next_in -= next_in != 0;
         return false;
     }
     next_in = EVERY;

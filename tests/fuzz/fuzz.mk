@@ -23,7 +23,7 @@ $(U)/fuzz-pools: $(F)/pools.o $(FUZZ_SYSTEM) $(F)/threads.o $(U)/rnalloc.o
 $(U)/fuzz-api: $(F)/api.o $(FUZZ_SYSTEM) $(F)/threads.o $(U)/rnalloc.o
 	$(FUZZ_LINK) $(UNIT_LDFLAGS)
 $(U)/fuzz-options: $(F)/options.o $(call unit_objects,base)
-	$(FUZZ_LINK) -Wl,--wrap=write $(EXTRA_LDFLAGS)
+	$(FUZZ_LINK) -Wl,--wrap=syscall $(EXTRA_LDFLAGS)
 FUZZ_BENCH := $(F)/bench_stubs.o $(U)/rnbench/trace_file.o $(U)/rnbench/trace_rep.o
 $(U)/fuzz-trace: $(F)/trace.o $(FUZZ_BENCH)
 	$(FUZZ_LINK) $(EXTRA_LDFLAGS)

@@ -1,8 +1,9 @@
 /* options.c: the parser of RNALLOC_OPTIONS against a second one, written from README's words: entries between commas;
  * a good one sets its option, "help" prints the table, and a bad one is told in one line of printable text. */
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/types.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/options.h"
@@ -13,20 +14,27 @@ const char *const fuzz_variants[] = {"plain", NULL};
 static unsigned lines;
 static bool is_watching;
 
-ssize_t __real_write(int file, const void *buffer, size_t size);
-ssize_t __wrap_write(int file, const void *buffer, size_t size);
-ssize_t __wrap_write(int file, const void *buffer, size_t size) {
+long __real_syscall(long number, ...);
+long __wrap_syscall(long number, ...);
+long __wrap_syscall(long number, ...) {
     static const char prefix[] = "rnalloc: option ";
-    if (!is_watching || file != STDERR_FILENO)
-        return __real_write(file, buffer, size);
-    const char *text = buffer;
+    long argument[6];
+    va_list list;
+    va_start(list, number);
+    for (int i = 0; i < 6; i++)
+        argument[i] = va_arg(list, long);
+    va_end(list);
+    if (!is_watching || number != SYS_write || argument[0] != STDERR_FILENO)
+        return __real_syscall(number, argument[0], argument[1], argument[2], argument[3], argument[4], argument[5]);
+    const char *text = (const char *)argument[1];
+    size_t size = (size_t)argument[2];
     is_watching = false; /* a failed check writes */
     CHECK(size > sizeof prefix && memcmp(text, prefix, sizeof prefix - 1) == 0 && text[size - 1] == '\n');
     for (size_t i = 0; i < size - 1; i++)
         CHECK(text[i] >= ' ' && text[i] <= '~');
     is_watching = true;
     lines++;
-    return (ssize_t)size;
+    return (long)size;
 }
 
 void fuzz_begin(const char *variant) { (void)variant; }

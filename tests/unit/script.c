@@ -10,6 +10,7 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -179,23 +180,24 @@ void *__wrap_mremap(void *from, size_t size, size_t new_size, int flags, void *t
     return MAP_FAILED;
 }
 
-int __real_open(const char *path, int flags, ...);
-int __wrap_open(const char *path, int flags, ...);
-int __wrap_open(const char *path, int flags, ...) {
-    int file = __real_open(path, flags);
-    if (strcmp(path, "/proc/sys/vm/overcommit_memory") == 0)
-        atomic_store(&commit_file, file);
-    return file;
-}
-
-ssize_t __real_read(int file, void *buffer, size_t size);
-ssize_t __wrap_read(int file, void *buffer, size_t size);
-ssize_t __wrap_read(int file, void *buffer, size_t size) {
-    if (file < 0 || file != atomic_load(&commit_file))
-        return __real_read(file, buffer, size);
-    CHECK(size > 0);
-    *(char *)buffer = now.strict_commit ? '2' : '0';
-    return 1;
+long __real_syscall(long number, ...);
+long __wrap_syscall(long number, ...);
+long __wrap_syscall(long number, ...) {
+    long argument[6];
+    va_list list;
+    va_start(list, number);
+    for (int i = 0; i < 6; i++)
+        argument[i] = va_arg(list, long);
+    va_end(list);
+    if (number == SYS_read && argument[0] >= 0 && (int)argument[0] == atomic_load(&commit_file)) {
+        CHECK(argument[2] > 0);
+        *(char *)argument[1] = now.strict_commit ? '2' : '0';
+        return 1;
+    }
+    long result = __real_syscall(number, argument[0], argument[1], argument[2], argument[3], argument[4], argument[5]);
+    if (number == SYS_openat && strcmp((const char *)argument[1], "/proc/sys/vm/overcommit_memory") == 0)
+        atomic_store(&commit_file, (int)result);
+    return result;
 }
 
 unsigned long __real_getauxval(unsigned long type);

@@ -6,7 +6,7 @@
 
 U := $(BUILD)/unit
 UNIT_CFLAGS := $(filter-out -O2,$(CFLAGS)) -O1 -DRN_DEBUG -pthread
-UNIT_WRAPS := mmap munmap mprotect madvise mremap open read getauxval getrlimit clock_gettime
+UNIT_WRAPS := mmap munmap mprotect madvise mremap syscall getauxval getrlimit clock_gettime
 UNIT_LDFLAGS := $(UNIT_WRAPS:%=-Wl,--wrap=%) $(EXTRA_LDFLAGS)
 
 unit_objects = $(patsubst %.c,$(U)/%.o,$(wildcard $(1:%=%/*.c)))
@@ -35,7 +35,7 @@ $(U)/shadow.o: tests/lib/shadow.c
 # The whole library under its own names only: the test's surroundings, and the sanitizers, keep the standard ones.
 UNIT_STANDARD := malloc free calloc realloc reallocarray memalign aligned_alloc posix_memalign valloc pvalloc \
     malloc_usable_size mallinfo mallinfo2 malloc_info malloc_stats malloc_trim mallopt free_sized free_aligned_sized \
-    vfork syscall _Znw* _Zna* _Zdl* _Zda*
+    vfork _Znw* _Zna* _Zdl* _Zda*
 $(U)/rnalloc.o: $(UNIT_ALL)
 	$(LD) -r -o $@ $^
 	objcopy --wildcard $(foreach name,$(UNIT_STANDARD),--localize-symbol='$(name)') $@

@@ -15,6 +15,7 @@ enum {
     REGION_FIRST = 1 << 30,   /* address space is free unless it is limited */
     REGION_LIMITED = 4 << 20, /* under RLIMIT_AS */
     REGION_LIMIT_SHARE = 64,  /* of the limit, taken at a time */
+    REGION_SCARCE_PART = 4,   /* of what is to be had, where that is less than wanted */
 };
 static const size_t REGION_MOST = (size_t)64 << 30;
 static const size_t WINDOW_SIZE = (size_t)64 << 30;
@@ -107,22 +108,36 @@ static uintptr_t region_hint(size_t size) {
     return hole ? hole : region_end ? region_end : first_hint();
 }
 
-/* Reserves at least `needed` bytes aligned to `align`, in smaller and smaller steps. Called without the lock: reserving
+/* The most that the system gives, if not `wanted`, then less and less down to `needed`; and of less than wanted a part
+ * only: what is scarce is wanted by others too, the pagemap and the pools first. Sets *size. */
+static void *region_reserve(uintptr_t hint, size_t needed, size_t wanted, size_t align, size_t *size) {
+    char *start;
+    *size = wanted;
+    while ((start = os_reserve(round_up(hint, align), *size, align)) == NULL) {
+        if (*size == needed)
+            return NULL;
+        *size = max_size(needed, round_up(*size / 2, HP_SIZE));
+    }
+    size_t kept = max_size(needed, round_up(*size / REGION_SCARCE_PART, HP_SIZE));
+    if (*size < wanted && kept < *size && os_unreserve(start + kept, *size - kept) == 0)
+        *size = kept;
+    return start;
+}
+
+/* Reserves at least `needed` bytes aligned to `align`. Called without the lock: reserving
  * may wait for the kernel's own. Two threads may both come here; the second region serves later. */
 static int region_grow(size_t needed, size_t align) {
     size_t limit = os_address_limit();
     if (backend_config.hugetlb_mib == 1024)
         align = max_size(align, (size_t)1 << 30);
-    size_t size = max_size(needed, region_size(limit, total_get(&backend_totals.reserved)));
+    size_t wanted = max_size(needed, region_size(limit, total_get(&backend_totals.reserved)));
+    size_t size;
     lock_take(&backend_lock);
-    uintptr_t hint = region_hint(size);
+    uintptr_t hint = region_hint(wanted);
     lock_drop(&backend_lock);
-    void *start;
-    while ((start = os_reserve(round_up(hint, align), size, align)) == NULL) {
-        if (size == needed)
-            return -ENOMEM;
-        size = max_size(needed, round_up(size / 2, HP_SIZE));
-    }
+    void *start = region_reserve(hint, needed, wanted, align, &size);
+    if (!start)
+        return -ENOMEM;
     lock_take(&backend_lock);
     int error = region_add((uintptr_t)start, size, limit);
     lock_drop(&backend_lock);

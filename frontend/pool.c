@@ -91,8 +91,14 @@ static bool pool_commit(struct pool *pool, uint32_t committed, size_t offset, si
 
 static struct pool *pool_create(uint32_t id) {
     size_t limit = pool_memory();
-    struct pool *pool = os_reserve(0, limit, max_size(RN_CACHE_LINE, os_page_size()));
+    size_t align = max_size(RN_CACHE_LINE, os_page_size());
+    struct pool *pool = os_reserve(0, limit, align);
     uint32_t committed;
+    if (!pool &&
+        limit > POOL_LIMITED) { /* address space may be scarce without RLIMIT_AS: RLIMIT_MEMLOCK counts it too */
+        limit = POOL_LIMITED;
+        pool = os_reserve(0, limit, align);
+    }
     if (!pool)
         return NULL;
     if (!pool_commit(pool, 0, sizeof *pool + sizeof(void *), limit, &committed)) {

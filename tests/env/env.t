@@ -29,6 +29,10 @@ for my $options ($is_ours ? ('', 'rseq=0') : ('')) {
     limited("RLIMIT_DATA reached early$label", '-v unlimited', $env, "$bin/limit", 'data', 24, 40);
     child_tap("map count reached$label", run_program({env => $env}, "$bin/mapcount"));
     child_tap("mlockall$label", run_program({env => $env}, "$bin/locked"));
+    child_tap("mlockall on fault$label", run_program({env => $env}, "$bin/locked", 'onfault'));
+    for my $when (qw(early late)) {
+        child_tap("RLIMIT_MEMLOCK reached, locked $when$label", run_program({env => $env}, "$bin/lockable", $when, $_)) for qw(future onfault);
+    }
     child_tap("moments$label", run_program({env => $env}, "$bin/moments"));
     child_tap("phases$label", run_program({env => $env}, "$bin/phases", 64, 2));
 }

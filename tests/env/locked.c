@@ -1,5 +1,5 @@
-/* locked.c: mlockall(MCL_CURRENT | MCL_FUTURE): what is resident stays near what is used, zeroed memory is zero
- * although locked pages cannot be dropped, and nothing fails. */
+/* locked.c: mlockall(MCL_CURRENT | MCL_FUTURE), "onfault" MCL_ONFAULT too: what is resident stays near what is used,
+ * zeroed memory is zero although locked pages cannot be dropped, and nothing fails. */
 #define _GNU_SOURCE
 #include <malloc.h>
 #include <pthread.h>
@@ -44,11 +44,12 @@ static void *in_thread(void *unused) {
     return unused;
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    int flags = argc > 1 && strcmp(argv[1], "onfault") == 0 ? MCL_ONFAULT : 0;
     /* Should it lock far too much, it fails here and not on the whole machine. */
     struct rlimit limit = {(rlim_t)2048 * MIB, (rlim_t)2048 * MIB};
     setrlimit(RLIMIT_DATA, &limit);
-    if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0) {
+    if (mlockall(MCL_CURRENT | MCL_FUTURE | flags) != 0) {
         tap_skip("this user may not lock memory", "mlockall");
         return tap_done();
     }

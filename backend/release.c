@@ -39,7 +39,8 @@ enum {
 
 struct lock backend_release_lock = LOCK_INIT(RANK_RELEASE);
 
-static _Atomic size_t slot_now; /* written under backend_lock */
+static _Atomic bool unmap_refused; /* at the last retreat */
+static _Atomic size_t slot_now;    /* written under backend_lock */
 
 /* Under backend_release_lock. */
 static size_t slots[SLOTS];
@@ -253,44 +254,72 @@ static void forget(struct hugepage *first, size_t length) {
     total_add(&backend_totals.retreats, 1);
 }
 
-/* The kernel would not unmap what was forgotten: no mapping can be split. It is free as before, if its contents can be
- * dropped, since what of it was dirty is not known any more; else it is lost as address space. */
+/* Nothing is known any more of what these free hugepages hold: all of it, now writable, may be resident. Holds
+ * backend_lock. 0, or -ENOMEM when there is no memory for the pagemap, which is to cover what is writable. */
+static int all_dirty(uintptr_t start, size_t length) {
+    if (pagemap_ensure(start, length << HP_SHIFT) != 0)
+        return -ENOMEM;
+    for (size_t i = 0; i < length; i++) {
+        struct hugepage *hp = hp_of(start + (i << HP_SHIFT));
+        hp->committed = hp->dirty_pages = HP_PAGES;
+        bits_set(hp->dirty, 0, HP_PAGES);
+    }
+    total_add(&backend_totals.committed, length << HP_SHIFT);
+    total_add(&backend_totals.dirty_free_pages, length * HP_PAGES);
+    return 0;
+}
+
+/* The kernel would not unmap what was forgotten: no mapping can be split, or a sandbox refuses. It is free as before;
+ * and clean, if its contents can be dropped, else dirty, if all of it can be made writable. Else it is lost. */
 static void take_back(uintptr_t start, size_t length) {
     bool still_committed;
-    if (os_release((void *)start, length << HP_SHIFT, &still_committed) != 0)
+    bool is_clean = os_release((void *)start, length << HP_SHIFT, &still_committed) == 0;
+    if (!is_clean && os_commit((void *)start, length << HP_SHIFT) != 0)
         return;
     lock_take(&backend_lock);
-    range_insert(hp_of(start), length);
-    total_add(&backend_totals.reserved, length << HP_SHIFT);
+    if (is_clean || all_dirty(start, length) == 0) {
+        range_insert(hp_of(start), length);
+        total_add(&backend_totals.reserved, length << HP_SHIFT);
+    }
     lock_drop(&backend_lock);
 }
 
+/* Takes free hugepages and gives them back with their address space. Returns its size; 0: none left, or refused.
+ * The call is made without the lock, as it may take long; but not after a refusal, since what was forgotten is
+ * known again only as far as take_back can tell. */
+static size_t retreat_once(size_t keep) {
+    size_t length = 0;
+    lock_take(&backend_lock);
+    size_t free_bytes = total_get(&backend_totals.free_hugepages) << HP_SHIFT;
+    struct hugepage *first = NULL;
+    if (free_bytes > keep)
+        first = range_take_any((free_bytes - keep + HP_SIZE - 1) >> HP_SHIFT, &length);
+    uintptr_t start = first ? first->base : 0;
+    bool was_refused = atomic_load_explicit(&unmap_refused, memory_order_relaxed);
+    bool is_refused = first && was_refused && os_unreserve((void *)start, length << HP_SHIFT) != 0;
+    if (is_refused)
+        range_insert(first, length);
+    else if (first)
+        forget(first, length);
+    lock_drop(&backend_lock);
+    if (first && !was_refused) {
+        is_refused = os_unreserve((void *)start, length << HP_SHIFT) != 0;
+        if (is_refused)
+            take_back(start, length);
+    }
+    if (first)
+        atomic_store_explicit(&unmap_refused, is_refused, memory_order_relaxed);
+    return is_refused ? 0 : length << HP_SHIFT;
+}
+
 size_t backend_retreat(size_t keep) {
-    size_t given = 0;
+    size_t given = 0, once;
     lock_take(&backend_lock);
     pagemap_shrink();
     lock_drop(&backend_lock);
-    for (;;) {
-        struct hugepage *first = NULL;
-        uintptr_t start = 0;
-        size_t length = 0;
-        lock_take(&backend_lock);
-        size_t free_bytes = total_get(&backend_totals.free_hugepages) << HP_SHIFT;
-        if (free_bytes > keep)
-            first = range_take_any((free_bytes - keep + HP_SIZE - 1) >> HP_SHIFT, &length);
-        if (first) {
-            start = first->base;
-            forget(first, length);
-        }
-        lock_drop(&backend_lock);
-        if (!first)
-            return given;
-        if (os_unreserve((void *)start, length << HP_SHIFT) != 0) {
-            take_back(start, length);
-            return given;
-        }
-        given += length << HP_SHIFT;
-    }
+    while ((once = retreat_once(keep)) != 0)
+        given += once;
+    return given;
 }
 
 /* Free pages that mark the end of a phase: see the head of this file. */

@@ -10,12 +10,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { MODEL_ROOM = 256 << 10 }; /* for one thread and some thousand slots */
+
 struct model_plan {
     unsigned threads;
     unsigned operations; /* per thread */
     unsigned slots;      /* blocks a thread keeps at most */
     size_t largest;      /* bytes; sizes are spread evenly over the powers of two up to it */
     uint64_t seed;
+    void *room;                                                  /* MODEL_ROOM bytes for the model's own tables, where
+                                                                  * it cannot map them; NULL: it does */
     void (*each_thread)(unsigned thread);                        /* at a thread's start; may be NULL */
     void (*each_operation)(unsigned thread, unsigned operation); /* between operations; may be NULL */
     void (*end_thread)(unsigned thread);                         /* before it ends, all its blocks freed; may be NULL */

@@ -83,4 +83,32 @@ for my $env ({}, {%off}, (subject() eq 'rnalloc' ? ({RNALLOC_OPTIONS => 'rseq=0'
     child_tap("threads by clone $label", run_program({env => $env}, "$bin/raw_thread"));
     child_tap("sandbox $label", run_program({env => $env}, "$bin/sandbox"));
 }
+# Refused when all is at work already. Where the calls surely come, they are seen to be refused.
+my %number = (EPERM => 1, ENOMEM => 12, ENOSYS => 38);
+my @late = map { [$_, 'EPERM'] } qw(membarrier madvise mmap munmap mremap mprotect), 'rseq,sched_getaffinity';
+my $all = 'membarrier,madvise,mmap,munmap,mremap,mprotect,rseq,sched_getaffinity';
+push @late, map { [$all, $_] } sort keys %number;
+# glibc loses memory by other refusals.
+@late = (['membarrier', 'EPERM']) if subject() ne 'rnalloc';
+my @modes = subject() eq 'rnalloc' ? ({}, {%off}, {RNALLOC_OPTIONS => 'rseq=0'}, {RNALLOC_OPTIONS => 'hardened=1'}) : ({});
+for my $env (@modes) {
+    my $label = join ' ', map { "($_=$env->{$_})" } keys %$env;
+    for (@late) {
+        my ($calls, $error) = @$_;
+        next if $calls ne $all && exists $env->{RNALLOC_OPTIONS} && $env->{RNALLOC_OPTIONS} eq 'hardened=1';
+        my $run = run_program({env => $env}, "$bin/later", $calls, $number{$error});
+        child_tap("$calls refused late: $error $label", $run);
+        next if subject() ne 'rnalloc' || $run->{out} =~ /# SKIP/;
+        my $surely = $calls =~ /madvise/ || $calls eq 'membarrier' && !exists $env->{RNALLOC_OPTIONS};
+        $surely ||= $calls =~ /^rseq/ && exists $env->{GLIBC_TUNABLES};
+        like($run->{out}, qr/refused: blocks are sound \(\d+ operations, [1-9]/, "$calls $label: refusals took place") if $surely;
+    }
+}
+for my $env (@modes) {
+    child_tap(join(' ', 'memory held', map { "($_=$env->{$_})" } keys %$env), run_program({env => $env}, "$bin/later", 'hold'));
+}
+# The helper alone calls membarrier unasked.
+for my $options (subject() eq 'rnalloc' ? ('helper=0', 'helper=0,rseq=0', 'helper=0,cid=0', 'helper=0,hardened=1') : ()) {
+    child_tap("no call but the promised ones ($options)", run_program({env => {RNALLOC_OPTIONS => $options}}, "$bin/later", 'kill'));
+}
 done_testing();

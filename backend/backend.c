@@ -3,8 +3,6 @@
 #include <errno.h>
 
 #include "backend/hugepage.h"
-#include "base/fatal.h"
-#include "base/meta.h"
 #include "base/os.h"
 #include "pagemap/pagemap.h"
 
@@ -12,138 +10,16 @@ enum {
     SMALL_HEAP = 8 << 20, /* below this much committed: base pages, committed in small steps */
     TAIL_HEAP = 32 << 20, /* from this much in use, the last, partly used hugepage of a big run is a huge page too */
     COMMIT_STEP = 64 << 10,
-    REGION_FIRST = 1 << 30,   /* address space is free unless it is limited */
-    REGION_LIMITED = 4 << 20, /* under RLIMIT_AS */
-    REGION_LIMIT_SHARE = 64,  /* of the limit, taken at a time */
-    REGION_SCARCE_PART = 4,   /* of what is to be had, where that is less than wanted */
 };
-static const size_t REGION_MOST = (size_t)64 << 30;
-static const size_t WINDOW_SIZE = (size_t)64 << 30;
-static const size_t WINDOW_LIMITED = (size_t)1 << 30;
 
 struct lock backend_lock = LOCK_INIT(RANK_BACKEND);
 struct backend_totals backend_totals;
 struct backend_config backend_config = {.hugepages = true, .release = true, .retain = 4 << 20};
 
-static uintptr_t region_end; /* of the highest region. Under backend_lock */
-static bool hugetlb_refused; /* warned once */
-
 void backend_init(const struct backend_config *config) {
     backend_config = *config;
     release_init();
     backend_config.hugepages = config->hugepages && os_huge_size() == HP_SIZE; /* other sizes: no hugepage policy */
-}
-
-/* ---- Address space ---- */
-
-/* Where the first region is wanted: far from where the kernel puts libraries and stacks, so that the regions after it
- * fit behind it and the pagemap's window holds them all; at random, as the kernel would. Only a hint. */
-static uintptr_t first_hint(void) {
-    uintptr_t terabyte = (uintptr_t)1 << 40;
-    return 16 * terabyte + ((os_random() >> 20) % 16384 << PAGEMAP_LEAF_SHIFT);
-}
-
-static size_t region_size(size_t limit, size_t reserved) {
-    if (limit == SIZE_MAX)
-        return min_size(max_size(REGION_FIRST, reserved), REGION_MOST);
-    return round_up(max_size(REGION_LIMITED, limit / REGION_LIMIT_SHARE), HP_SIZE);
-}
-
-/* Makes a hugepage that nothing was ever resident in an explicit huge page, or warns once that there are none. Holds
- * the lock: the mapping replaces all of it, and page 0 may be in use the next moment. It touches no memory, so it is
- * quick. */
-static bool hugetlb_map(struct hugepage *hp, size_t size, unsigned shift) {
-    if (hugetlb_refused)
-        return false;
-    if (os_map_hugetlb((void *)hp->base, size, shift) == 0)
-        return true;
-    hugetlb_refused = true;
-    struct line line = {.used = 0};
-    line_text(&line, "option \"hugetlb\": the system has no such pages to give; ordinary ones are used");
-    line_warn(&line);
-    return false;
-}
-
-/* Backs a whole region by huge pages of 1 GiB, if that is asked for and they are to be had. Holds backend_lock. */
-static void hugetlb_region(uintptr_t start, size_t size) {
-    const size_t gib = (size_t)1 << 30;
-    if (backend_config.hugetlb_mib != gib >> 20 || ((start | size) & (gib - 1)) != 0 ||
-        pagemap_ensure(start, size) != 0 || !hugetlb_map(hp_of(start), size, 30))
-        return;
-    for (uintptr_t at = start; at < start + size; at += HP_SIZE) {
-        struct hugepage *hp = hp_of(at);
-        hp->committed = HP_PAGES;
-        hp->hugetlb = hp->advised = true;
-    }
-    total_add(&backend_totals.committed, size);
-}
-
-/* Makes the region known. Holds backend_lock. */
-static int region_add(uintptr_t start, size_t size, size_t limit) {
-    if ((start + size) >> RN_ADDRESS_BITS != 0)
-        return -ENOMEM; /* the pagemap ends here */
-    if (pagemap_win.words == 0 && total_get(&backend_totals.mappings) == 0) {
-        uintptr_t base = round_down(start, (size_t)1 << PAGEMAP_LEAF_SHIFT);
-        (void)pagemap_window(base,
-                             limit == SIZE_MAX ? WINDOW_SIZE : WINDOW_LIMITED); /* without it, look-ups are longer */
-    }
-    if (hp_cover(start, size) != 0)
-        return -ENOMEM;
-    hugetlb_region(start, size);
-    range_insert(hp_of(start), size >> HP_SHIFT);
-    region_end = max_size(region_end, start + size);
-    total_add(&backend_totals.reserved, size);
-    total_add(&backend_totals.mappings, 1);
-    return 0;
-}
-
-/* Where the next region is wanted: where an earlier one was given back, else behind the newest. A heap under a limit
- * that grows and shrinks would else wander on, and leave tables behind for every GiB that it came by. Holds the lock.
- */
-static uintptr_t region_hint(size_t size) {
-    size_t window = atomic_load_explicit(&pagemap_win.words, memory_order_relaxed) << 3;
-    uintptr_t hole = 0;
-    if (total_get(&backend_totals.retreats))
-        hole = hp_find_hole(pagemap_win.base, pagemap_win.base + window, size);
-    return hole ? hole : region_end ? region_end : first_hint();
-}
-
-/* The most that the system gives, if not `wanted`, then less and less down to `needed`; and of less than wanted a part
- * only: what is scarce is wanted by others too, the pagemap and the pools first. Sets *size. */
-static void *region_reserve(uintptr_t hint, size_t needed, size_t wanted, size_t align, size_t *size) {
-    char *start;
-    *size = wanted;
-    while ((start = os_reserve(round_up(hint, align), *size, align)) == NULL) {
-        if (*size == needed)
-            return NULL;
-        *size = max_size(needed, round_up(*size / 2, HP_SIZE));
-    }
-    size_t kept = max_size(needed, round_up(*size / REGION_SCARCE_PART, HP_SIZE));
-    if (*size < wanted && kept < *size && os_unreserve(start + kept, *size - kept) == 0)
-        *size = kept;
-    return start;
-}
-
-/* Reserves at least `needed` bytes aligned to `align`. Called without the lock: reserving
- * may wait for the kernel's own. Two threads may both come here; the second region serves later. */
-static int region_grow(size_t needed, size_t align) {
-    size_t limit = os_address_limit();
-    if (backend_config.hugetlb_mib == 1024)
-        align = max_size(align, (size_t)1 << 30);
-    size_t wanted = max_size(needed, region_size(limit, total_get(&backend_totals.reserved)));
-    size_t size;
-    lock_take(&backend_lock);
-    uintptr_t hint = region_hint(wanted);
-    lock_drop(&backend_lock);
-    void *start = region_reserve(hint, needed, wanted, align, &size);
-    if (!start)
-        return -ENOMEM;
-    lock_take(&backend_lock);
-    int error = region_add((uintptr_t)start, size, limit);
-    lock_drop(&backend_lock);
-    if (error)
-        (void)os_unreserve(start, size);
-    return error;
 }
 
 /* ---- Commitment ---- */

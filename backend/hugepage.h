@@ -89,6 +89,14 @@ bool hp_unuse(struct hugepage *hp, unsigned first, unsigned pages);
 /* For release: some hugepage on the packer's lists with dirty free pages, emptiest first; NULL if none. */
 struct hugepage *packer_dirtiest(void);
 
+/* region.c: takes at least `needed` bytes of address space, aligned to `align`, into the free ranges. Called without
+ * the lock: reserving may wait for the kernel's own. Two threads may both come here; the second region serves later. */
+int region_grow(size_t needed, size_t align);
+/* Makes a hugepage that nothing was ever resident in an explicit huge page, or warns once that there are none. Holds
+ * the lock: the mapping replaces all of it, and page 0 may be in use the next moment. It touches no memory, so it is
+ * quick. */
+bool hugetlb_map(struct hugepage *hp, size_t size, unsigned shift);
+
 /* range.c: free hugepages. */
 void range_insert(struct hugepage *first, size_t length);
 /* Takes `length` hugepages, aligned to `align` hugepages, best fit, resident ones first; NULL if none fit. */

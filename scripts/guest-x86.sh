@@ -100,7 +100,7 @@ cpusets() {
 }
 
 # during CHANGER NAME COMMAND...: the shadow model, seed after seed, until the changer has made 12 changes while it
-# ran; in an emulated machine a change takes seconds. Six minutes are enough for that, or it does not work.
+# ran: in an emulated machine one takes seconds. If it makes none, the machine comes to its limit.
 during() {
     changer=$1
     name=$2
@@ -110,13 +110,12 @@ during() {
     begin=$(seconds)
     runs=0
     passed=yes
-    while [ $passed = yes ] && [ "$(changes)" -lt 12 ] && [ $(($(seconds) - begin)) -lt 360 ]; do
+    while [ $passed = yes ] && [ "$(changes)" -lt 12 ]; do
         runs=$((runs + 1))
         run "$@" $runs "$DIVISOR" || passed=no
     done
     touch /tmp/stop
     wait
-    [ "$(changes)" -ge 12 ] || passed=no
     report $passed "$name" "$runs runs, $(changes) changes, $(($(seconds) - begin)) s"
 }
 

@@ -32,11 +32,12 @@ enum lock_rank {
 
 struct lock {
     _Atomic uint32_t state; /* 0 free, 1 held, 2 held and somebody sleeps */
-    uint8_t rank;
+    uint8_t rank; /* in debug builds */
 };
 
+/* All zeros in release builds: tables of locks then take no memory before they are used. */
 #define LOCK_INIT(r) \
-    { .state = 0, .rank = (r) }
+    { .state = 0, .rank = RN_CHECKS ? (r) : 0 }
 
 /* The thread between fork's prepare and parent or child handler, as the address of its lock_self; NULL at all other
  * times. Relaxed: only the owner compares it with its own address, and it wrote it. */

@@ -32,7 +32,7 @@ enum lock_rank {
 
 struct lock {
     _Atomic uint32_t state; /* 0 free, 1 held, 2 held and somebody sleeps */
-    uint8_t rank; /* in debug builds */
+    uint8_t rank;           /* in debug builds */
 };
 
 /* All zeros in release builds: tables of locks then take no memory before they are used. */

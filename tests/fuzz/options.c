@@ -18,10 +18,10 @@ long __real_syscall(long number, ...);
 long __wrap_syscall(long number, ...);
 long __wrap_syscall(long number, ...) {
     static const char prefix[] = "rnalloc: option ";
-    long argument[6];
+    long argument[6] = {0};
     va_list list;
     va_start(list, number);
-    for (int i = 0; i < 6; i++)
+    for (int i = 0; i < (number == SYS_futex ? 6 : 5); i++) /* registers hold five, used or not */
         argument[i] = va_arg(list, long);
     va_end(list);
     if (!is_watching || number != SYS_write || argument[0] != STDERR_FILENO)

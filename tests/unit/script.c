@@ -183,10 +183,10 @@ void *__wrap_mremap(void *from, size_t size, size_t new_size, int flags, void *t
 long __real_syscall(long number, ...);
 long __wrap_syscall(long number, ...);
 long __wrap_syscall(long number, ...) {
-    long argument[6];
+    long argument[6] = {0};
     va_list list;
     va_start(list, number);
-    for (int i = 0; i < 6; i++)
+    for (int i = 0; i < (number == SYS_futex ? 6 : 5); i++) /* registers hold five, used or not */
         argument[i] = va_arg(list, long);
     va_end(list);
     if (number == SYS_read && argument[0] >= 0 && (int)argument[0] == atomic_load(&commit_file)) {

@@ -10,6 +10,8 @@ enum {
     SMALL_HEAP = 8 << 20, /* below this much committed: base pages, committed in small steps */
     TAIL_HEAP = 32 << 20, /* from this much in use, the last, partly used hugepage of a big run is a huge page too */
     COMMIT_STEP = 64 << 10,
+    AHEAD_SHARE = 8, /* this part of the heap is made writable ahead */
+    AHEAD_MOST = 8,  /* hugepages of it, at most */
 };
 
 struct lock backend_lock = LOCK_INIT(RANK_BACKEND);
@@ -41,6 +43,8 @@ struct commit {
     uintptr_t start, end;           /* to be made writable; empty if start == end */
     uintptr_t huge_start, huge_end; /* of it, what gets MADV_HUGEPAGE; the same if nothing does */
     uintptr_t sample;               /* the hugepage whose first fault is timed, or 0 */
+    struct hugepage *ahead;         /* free ones behind the run, taken until they are writable too; or NULL */
+    size_t ahead_length;
     unsigned donations;
     struct donation donation[DONATIONS];
 };
@@ -50,6 +54,8 @@ static void commit_begin(struct commit *plan) {
     plan->start = plan->end = plan->sample = 0;
     plan->huge_start = plan->huge_end = 0;
     plan->donations = 0;
+    plan->ahead = NULL;
+    plan->ahead_length = 0;
 }
 
 static bool may_donate(size_t hugepages) {
@@ -149,6 +155,44 @@ static void commit_plan(struct commit *plan, struct hugepage *hp, unsigned last,
     hp->advised = true;
 }
 
+/* Extends the plan to free hugepages behind it, more of them the larger the heap: each call that changes mappings makes
+ * all page faults of the process wait. They are taken until the calls are made: nobody else may unmap them meanwhile.
+ * Holds the lock. */
+static void commit_ahead(struct commit *plan) {
+    size_t most = min_size(total_get(&backend_totals.used_pages) / HP_PAGES / AHEAD_SHARE, AHEAD_MOST);
+    if (most == 0 || plan->start == plan->end || plan->end % HP_SIZE != 0 || os_address_limit() != SIZE_MAX)
+        return;
+    struct hugepage *next = hp_find(plan->end);
+    if (!next || next->state != HP_FREE || next->range_dirty != 0)
+        return;
+    most = min_size(most, next->range_length);
+    size_t length = 0;
+    while (length < most && hp_of(plan->end + (length << HP_SHIFT))->committed == 0)
+        length++;
+    if (length == 0 || !range_take_at(plan->end, length))
+        return;
+    plan->ahead = next;
+    plan->ahead_length = length;
+    bool advise = plan->huge_end == plan->end;
+    if (advise)
+        price_count(length);
+    for (size_t i = 0; advise && i < length; i++)
+        hp_of(plan->end + (i << HP_SHIFT))->advised = true;
+    plan->end += length << HP_SHIFT;
+    if (advise)
+        plan->huge_end = plan->end;
+}
+
+/* The system refused the plan: perhaps it was too much. Holds the lock. */
+static void commit_without_ahead(struct commit *plan) {
+    plan->end = plan->ahead->base;
+    plan->huge_end = min_size(plan->huge_end, plan->end);
+    for (size_t i = 0; i < plan->ahead_length; i++)
+        hp_of(plan->end + (i << HP_SHIFT))->advised = false;
+    range_insert(plan->ahead, plan->ahead_length);
+    plan->ahead = NULL;
+}
+
 /* Notes that [start, end) is writable now. Holds backend_lock. */
 static void commit_note(const struct commit *plan) {
     for (uintptr_t at = plan->start; at < plan->end; at = round_down(at, HP_SIZE) + HP_SIZE) {
@@ -188,7 +232,7 @@ static int commit_do(const struct commit *plan) {
 }
 
 /* Makes what the plan says writable, and notes it. */
-static int plan_commit(const struct commit *plan) {
+static int plan_try(const struct commit *plan) {
     if (plan->start == plan->end)
         return 0;
     int error = commit_do(plan);
@@ -199,8 +243,20 @@ static int plan_commit(const struct commit *plan) {
     error = pagemap_ensure(start, round_up(plan->end, HP_SIZE) - start);
     if (!error)
         commit_note(plan);
+    if (!error && plan->ahead)
+        range_insert(plan->ahead, plan->ahead_length);
     lock_drop(&backend_lock);
     return error;
+}
+
+static int plan_commit(struct commit *plan) {
+    int error = plan_try(plan);
+    if (!error || !plan->ahead)
+        return error;
+    lock_take(&backend_lock);
+    commit_without_ahead(plan);
+    lock_drop(&backend_lock);
+    return plan_try(plan);
 }
 
 /* Notes that pages of a run in use are not resident: all of them, or those that never became writable (I6). Holds the
@@ -222,7 +278,7 @@ static void undirty(uintptr_t start, size_t pages, bool all) {
 
 /* Makes the run usable, or gives it back if the system refuses; and gives back the pages behind it that were taken only
  * so that nobody else had them during a donation. Called without the lock. */
-static int run_commit(uintptr_t start, size_t pages, size_t taken, const struct commit *plan) {
+static int run_commit(uintptr_t start, size_t pages, size_t taken, struct commit *plan) {
     int error = plan_commit(plan);
     if (plan->donations && !donations_do(plan, error == 0))
         return -ENOMEM; /* and the run stays in use for ever: parts of it belong to somebody else now */
@@ -316,6 +372,8 @@ static uintptr_t run_alloc(const struct wish *wish, bool *clean, bool *donated) 
         taken = wish->filled + donate(&plan, start + (wish->filled << RN_PAGE_SHIFT), pages - wish->filled);
     *clean = run_use(start, taken, &plan);
     *donated = plan.donations != 0;
+    if (pages < HP_PAGES)
+        commit_ahead(&plan);
     demand_note();
     lock_drop(&backend_lock);
     return run_commit(start, pages, taken, &plan) == 0 ? start : 0;

@@ -140,6 +140,8 @@ extern struct backend_config backend_config;
  * backend_lock. */
 bool price_is_right(void);
 bool price_sample_due(bool first);
+/* More fresh ones, not to be sampled. */
+void price_count(size_t hugepages);
 /* Faults a fresh huge page in, as its owner is about to do anyway. Returns whether that was dear. Takes backend_lock.
  */
 bool price_take(uintptr_t hugepage);

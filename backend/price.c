@@ -37,6 +37,8 @@ bool price_sample_due(bool first) {
     return true;
 }
 
+void price_count(size_t hugepages) { next_in -= (unsigned)min_size(hugepages, next_in); }
+
 bool price_take(uintptr_t hugepage) {
     uint64_t start = os_now_ns();
     if (os_populate((void *)hugepage, HP_SIZE) != 0)

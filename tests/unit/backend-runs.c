@@ -388,6 +388,31 @@ static void tail(void *unused) {
 
 IN_CHILD(test_tail, tail, NULL)
 
+/* A heap that grows by less than a hugepage at a time calls the system less than once for each: it makes free ones
+ * writable ahead. When that is refused, the run itself is still to be had, and nothing is lost. */
+static void ahead(void *script) {
+    os_init();
+    backend_init(&plain);
+    unsigned slot = 0;
+    while (slot < 32)
+        CHECK(run_alloc(&model, &model.run[slot++], 255, 1));
+    script_play(script);
+    struct backend_stats before = stats_now();
+    while (slot < RUNS)
+        CHECK(run_alloc(&model, &model.run[slot++], 255, 1));
+    runs_check(&model);
+    CHECK(script_failures() != 0 || script_calls() < RUNS - 32);
+    script_stop();
+    runs_free_all(&model);
+    CHECK(run_alloc(&model, &model.run[0], before.reserved / before.mappings >> RN_PAGE_SHIFT, 1));
+    CHECK(stats_now().reserved == before.reserved);
+    run_free(&model, &model.run[0]);
+    runs_check(&model);
+}
+
+IN_CHILD(test_ahead, ahead, (&(struct script){.fail_at = 0}))
+IN_CHILD(test_ahead_refused, ahead, (&(struct script){.fail_at = 1}))
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_churn),           cmocka_unit_test(test_churn_strict),
@@ -401,6 +426,7 @@ int main(void) {
         cmocka_unit_test(test_hugetlb),         cmocka_unit_test(test_hugetlb_race),
         cmocka_unit_test(test_retreat),         cmocka_unit_test(test_tail),
         cmocka_unit_test(test_hugetlb_gib),     cmocka_unit_test(test_hugetlb_gib_none),
+        cmocka_unit_test(test_ahead),           cmocka_unit_test(test_ahead_refused),
     };
     return cmocka_run_group_tests_name("page runs", tests, NULL, NULL);
 }

@@ -337,7 +337,7 @@ RN_EXPORT size_t rnAllocBatch(size_t size, void **blocks, size_t count) {
     if (class_index)
         done = rn_pop_batch(class_index, blocks, count, rn_thread.area);
     while (class_index && count - done >= size_classes[class_index].batch) {
-        size_t got = middle_take(class_index, blocks + done, count - done);
+        size_t got = middle_take(class_index, blocks + done, count - done, count - done);
         if (got == 0)
             break;
         done += got;

@@ -44,11 +44,12 @@ void *locked_take(unsigned class_index) {
     lock_take(&shard->lock);
     struct locked_bin *bin = bin_of(shard, class_index);
     if (bin && bin->count == 0)
-        bin->count = (uint32_t)middle_take(class_index, bin->slots, (capacity_of(class_index) + 1) / 2);
+        bin->count = (uint32_t)middle_take(class_index, bin->slots, (capacity_of(class_index) + 1) / 2,
+                                           capacity_of(class_index));
     if (bin && bin->count)
         object = bin->slots[--bin->count];
     lock_drop(&shard->lock);
-    if (!bin && middle_take(class_index, &object, 1) == 0)
+    if (!bin && middle_take(class_index, &object, 1, 1) == 0)
         return NULL;
     return object;
 }

@@ -328,7 +328,8 @@ void *pool_refill(unsigned class_index) {
         (void)bin_grow(pool, class_index);
         capacity = __atomic_load_n(&room->capacity, __ATOMIC_RELAXED);
     }
-    size_t count = middle_take(class_index, batch, 1 + batch_for(class_index, capacity) / 2);
+    size_t most = min_size(1 + capacity, BATCH_MOST);
+    size_t count = middle_take(class_index, batch, 1 + batch_for(class_index, capacity) / 2, most);
     if (count == 0)
         return NULL;
     void *object = batch[--count];

@@ -24,9 +24,9 @@ struct size_class {
 };
 extern const struct size_class size_classes[RN_CLASSES];
 
-/* Takes up to `count` objects of the class, or of one up to an eighth larger, into `objects`; returns how many: 0 only
- * when memory is short. */
-size_t middle_take(unsigned class_index, void **objects, size_t count);
+/* Takes about `count` objects of the class, or of one up to an eighth larger, into `objects`, which has room for
+ * `most`; returns how many: 0 only when memory is short. */
+size_t middle_take(unsigned class_index, void **objects, size_t count, size_t most);
 
 /* One object of the very class, for its alignment; NULL when memory is short. */
 void *middle_take_exact(unsigned class_index);

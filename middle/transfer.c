@@ -130,7 +130,17 @@ static size_t transfer_take(unsigned class_index, void **objects, size_t count) 
     return taken;
 }
 
-size_t middle_take(unsigned class_index, void **objects, size_t count) {
+/* How many objects of new spans to take where `count` are wanted: whole spans, while there are other threads. Else the
+ * rest of the last one would go to another CPU, and with it cache lines that this one is about to have. */
+static size_t whole_spans(unsigned class_index, size_t count, size_t most) {
+    size_t per_span = size_classes[class_index].objects;
+    if (lock_is_alone())
+        return count;
+    size_t up = (count + per_span - 1) / per_span * per_span;
+    return up <= most ? up : max_size(count, most / per_span * per_span);
+}
+
+size_t middle_take(unsigned class_index, void **objects, size_t count, size_t most) {
     struct transfer *transfer = &transfers[class_index];
     /* Empty caches, which are many, are not worth their lock. */
     size_t taken = held(transfer) ? transfer_take(class_index, objects, count) : 0;
@@ -139,7 +149,7 @@ size_t middle_take(unsigned class_index, void **objects, size_t count) {
     if (taken || (taken = central_take(class_index, objects, count)) != 0)
         return taken;
     age_next();
-    return central_make(class_index, objects, count);
+    return central_make(class_index, objects, whole_spans(class_index, count, most));
 }
 
 void *middle_take_exact(unsigned class_index) {

@@ -40,7 +40,7 @@ static bool own_object(unsigned class_index, void *object) {
 static void take(struct input *input, unsigned class_index) {
     void *objects[RN_MAX_BATCH];
     size_t wanted = 1 + input_byte(input) % RN_MAX_BATCH;
-    size_t got = middle_take(class_index, objects, wanted);
+    size_t got = middle_take(class_index, objects, wanted, wanted);
     CHECK(got <= wanted && (got > 0 || script_failures() != 0));
     for (size_t i = 0; i < got; i++)
         (void)own_object(class_index, objects[i]);

@@ -185,7 +185,8 @@ static void test_large_chance(void **state) {
 
 static size_t take_some(unsigned class_index, void **objects, size_t count) {
     size_t taken = 0;
-    for (size_t got; taken < count && (got = middle_take(class_index, objects + taken, count - taken)) != 0;
+    for (size_t got;
+         taken < count && (got = middle_take(class_index, objects + taken, count - taken, count - taken)) != 0;
          taken += got)
         CHECK(got <= count - taken);
     for (size_t i = 0; i < taken; i++)

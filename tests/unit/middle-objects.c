@@ -23,7 +23,7 @@ static void heap_settled(void) {
 static void take(unsigned class_index, void **objects, size_t count, uint64_t stamp) {
     size_t size = size_classes[class_index].size;
     for (size_t taken = 0; taken < count;) {
-        size_t got = middle_take(class_index, objects + taken, count - taken);
+        size_t got = middle_take(class_index, objects + taken, count - taken, count - taken);
         CHECK(got > 0 && got <= count - taken);
         taken += got;
     }
@@ -351,6 +351,28 @@ static void tail_of_span(void *unused) {
         put_to_spans(start + objects); /* behind the last object, where one would start */
 }
 
+/* Threads get whole new spans where there is room for them, so that no two share the lines of one; a process of one
+ * thread gets what it asked for. */
+static void whole_spans(void *unused) {
+    (void)unused;
+    void *objects[2 * RN_MAX_BATCH];
+    const size_t per_span = size_classes[CLASS].objects;
+    lock_init();
+    CHECK(middle_take(CLASS, objects, per_span + 1, 2 * RN_MAX_BATCH) == per_span + 1);
+    middle_put(CLASS, objects, per_span + 1);
+    (void)middle_flush();
+    lock_never_alone();
+    CHECK(middle_take(CLASS, objects, per_span + 1, 2 * per_span) == 2 * per_span);
+    check_disjoint(objects, 2 * per_span, size_classes[CLASS].size);
+    middle_put(CLASS, objects, 2 * per_span);
+    (void)middle_flush();
+    CHECK(middle_take(CLASS, objects, per_span + 1, 2 * per_span - 1) == per_span + 1);
+    middle_put(CLASS, objects, per_span + 1);
+    (void)middle_flush();
+    heap_settled();
+    CHECK(backend_in_use() == 0);
+}
+
 #define IN_CHILD(name, body)                          \
     static void name(void **state) {                  \
         (void)state;                                  \
@@ -372,6 +394,7 @@ IN_CHILD(test_fullest_first, fullest_first)
 IN_CHILD(test_borrowing, borrowing)
 IN_CHILD(test_left_behind, left_behind)
 IN_CHILD(test_alone, alone)
+IN_CHILD(test_whole_spans, whole_spans)
 IN_CHILD(test_spares_make_way, spares_make_way)
 IN_CHILD(test_threads, threads)
 DIES(test_double_free, double_free, "double free")
@@ -388,7 +411,7 @@ int main(void) {
         cmocka_unit_test(test_interior),        cmocka_unit_test(test_double_free_of_gone_span),
         cmocka_unit_test(test_tail_of_span),    cmocka_unit_test(test_borrowing),
         cmocka_unit_test(test_spares_make_way), cmocka_unit_test(test_left_behind),
-        cmocka_unit_test(test_alone),
+        cmocka_unit_test(test_alone),           cmocka_unit_test(test_whole_spans),
     };
     return cmocka_run_group_tests_name("objects", tests, NULL, NULL);
 }

@@ -17,7 +17,9 @@
 #include "frontend/class_index.h"
 #include "frontend/rseq_section_aarch64.h"
 
-	.text
+	/* At a page's start, as in pool_x86_64.S. */
+	.section .text.hot, "ax", %progbits
+	.p2align 12
 
 /* The thread's area and what leads from it to a pool, into the registers above. */
 .macro LOAD_CONTEXT

@@ -15,7 +15,9 @@
 #include "frontend/class_index.h"
 #include "frontend/rseq_section_x86_64.h"
 
-	.text
+	/* At a page's start: where the code lies in its page was worth 10 % of the time of `sequential`, by chance. */
+	.section .text.hot, "ax", @progbits
+	.p2align 12
 
 /* The section of malloc, with the class in ecx: the object in rax, and back to the caller. */
 .macro POP_OBJECT slow:req

@@ -19,7 +19,8 @@ enum {
     BATCH_MOST = 256,         /* objects moved at once */
     FIRST_BYTES = 32 << 10,   /* a bin's first capacity is at most this many bytes */
     FIRST_LINES = 4,   /* and of tiny objects as many as fill these cache lines: successive ones lie on several */
-    BUDGET_SHARE = 8,  /* a pool may hold this part of the heap, if that is more than the option says */
+    BUDGET_SHARE = 4,  /* all pools may hold this part of the heap, if that is more than the option says */
+    BUDGET_POOLS = 2,  /* and one this part of it at most */
     LOOKS_MOST = 16,   /* bins looked at for capacity in one attempt */
     BORROW_FACTOR = 4, /* and this many times its budget while others hold less than theirs */
 };
@@ -201,7 +202,8 @@ static uint32_t most_capacity(unsigned class_index) {
 }
 
 static size_t pool_budget(void) {
-    return max_size(option_get(OPT_POOL_KIB) << 10, min_size(backend_in_use() / BUDGET_SHARE, BUDGET_MOST));
+    size_t share = backend_in_use() / BUDGET_SHARE / max_size(pools_count(), BUDGET_POOLS);
+    return max_size(option_get(OPT_POOL_KIB) << 10, min_size(share, BUDGET_MOST));
 }
 
 static void capacity_change(struct pool *pool, struct bin_room *room, uint32_t capacity, size_t size) {

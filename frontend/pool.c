@@ -18,11 +18,12 @@ enum {
     BIN_BYTES = 32 << 10,     /* no more than this, or one object */
     BATCH_MOST = 256,         /* objects moved at once */
     FIRST_BYTES = 32 << 10,   /* a bin's first capacity is at most this many bytes */
-    FIRST_LINES = 4,   /* and of tiny objects as many as fill these cache lines: successive ones lie on several */
-    BUDGET_SHARE = 4,  /* all pools may hold this part of the heap, if that is more than the option says */
-    BUDGET_POOLS = 2,  /* and one this part of it at most */
-    LOOKS_MOST = 16,   /* bins looked at for capacity in one attempt */
-    BORROW_FACTOR = 4, /* and this many times its budget while others hold less than theirs */
+    FIRST_LINES = 4,     /* and of tiny objects as many as fill these cache lines: successive ones lie on several */
+    BUDGET_SHARE = 2,    /* all pools may hold this part of the heap, if that is more than the option says */
+    BUDGET_POOLS = 2,    /* and one this part of it at most */
+    LOOKS_MOST = 16,     /* bins looked at for capacity in one attempt */
+    AGE_STEP = 64 << 10, /* the heap grows by so much from one look at some bins to the next */
+    BORROW_FACTOR = 4,   /* and this many times its budget while others hold less than theirs */
 };
 static const size_t BUDGET_MOST = (size_t)64 << 20;
 
@@ -213,25 +214,46 @@ static void capacity_change(struct pool *pool, struct bin_room *room, uint32_t c
     shared_add(&capacity_total, change);
 }
 
-/* Takes half the capacity from a bin that stood still since the last look. Holds the lock, on the pool's own id if it
- * can. */
+/* Takes half the capacity from a bin that stood still since the last look. What it holds beyond that goes to the spans:
+ * nobody wanted it lately. Holds the lock, on the pool's own id if it can. */
 static void bin_shrink(struct pool *pool, unsigned class_index) {
     struct bin_room *room = &pool->room[class_index];
     uint32_t current = get(&pool->bins[class_index].current);
     bool cold = current == room->seen;
     room->seen = current;
-    uint32_t capacity = room->capacity / 2;
+    uint32_t capacity = room->capacity / 2, held = (current - room->base) / SLOT;
     if (!cold || capacity < first_capacity(class_index))
         return;
-    uint32_t held = (current - room->base) / SLOT;
-    if (held > capacity) {
+    for (size_t left = held > capacity ? held - capacity : 0, count; left != 0; left -= count) {
         void *batch[BATCH_MOST];
-        size_t count = rn_pop_batch(class_index, batch, min_size(held - capacity, BATCH_MOST), rn_thread.area);
-        if (count)
-            middle_put(class_index, batch, count);
+        count = rn_pop_batch(class_index, batch, min_size(left, BATCH_MOST), rn_thread.area);
+        if (count == 0)
+            break;
+        middle_put_cold(class_index, batch, count);
     }
     if (rn_set_end(class_index, room->base + capacity * SLOT, pool, rn_thread.area))
         capacity_change(pool, room, capacity, size_classes[class_index].size);
+}
+
+static void look_at_next(struct pool *pool, unsigned class_index) {
+    pool->hand = pool->hand + 1 < RN_CLASSES ? pool->hand + 1 : 1;
+    if (pool->hand != class_index && pool->room[pool->hand].capacity)
+        bin_shrink(pool, pool->hand);
+}
+
+/* The heap is larger than ever lately: looks at some bins, for what stands still in them keeps spans from serving other
+ * classes. */
+static void pool_age(struct pool *pool, unsigned class_index) {
+    size_t in_use = backend_in_use();
+    size_t most = atomic_load_explicit(&pool->in_use_most, memory_order_relaxed);
+    if (in_use < most + AGE_STEP && in_use >= most / 2)
+        return;
+    atomic_store_explicit(&pool->in_use_most, in_use, memory_order_relaxed);
+    if (in_use < most || !lock_try(&pool->lock))
+        return;
+    for (unsigned looked = 0; looked < LOOKS_MOST; looked++)
+        look_at_next(pool, class_index);
+    lock_drop(&pool->lock);
 }
 
 /* Finds room for `bytes` more in the budget: the pool's own, what other pools leave of theirs, or what colder bins give
@@ -245,9 +267,7 @@ static bool budget_find(struct pool *pool, unsigned class_index, size_t bytes) {
             return true;
         if (looked == LOOKS_MOST)
             return false;
-        pool->hand = pool->hand + 1 < RN_CLASSES ? pool->hand + 1 : 1;
-        if (pool->hand != class_index && pool->room[pool->hand].capacity)
-            bin_shrink(pool, pool->hand);
+        look_at_next(pool, class_index);
     }
 }
 
@@ -324,6 +344,7 @@ void *pool_refill(unsigned class_index) {
     if (!pool)
         return locked_take(class_index);
     check_mark(pool, class_index);
+    pool_age(pool, class_index);
     struct bin_room *room = &pool->room[class_index];
     uint32_t capacity = __atomic_load_n(&room->capacity, __ATOMIC_RELAXED);
     if (capacity < size_classes[class_index].batch || __atomic_load_n(&room->overflowed, __ATOMIC_RELAXED)) {

@@ -84,6 +84,7 @@ struct pool {
     uint32_t limit;
     uint32_t hand;              /* the class whose bin is looked at next for capacity */
     size_t capacity_bytes;      /* of all bins */
+    _Atomic size_t in_use_most; /* of the heap, lately, when bins were looked at for what stands still */
     uint64_t fingerprint;       /* of all `current`s at the last idle look */
     uint32_t spare[SLOT_SIZES]; /* offsets of unused arrays, linked through their first word */
     struct bin_room room[RN_CLASSES];

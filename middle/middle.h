@@ -34,6 +34,8 @@ void *middle_take_exact(unsigned class_index);
 /* Gives back `count` objects of one class. Ends the process if one is not the start of an object, or is free already.
  */
 void middle_put(unsigned class_index, void **objects, size_t count);
+/* The same for objects that nobody is likely to want soon: they go to their spans. */
+void middle_put_cold(unsigned class_index, void **objects, size_t count);
 
 /* A block of at least `size` bytes aligned to `alignment` (a power of two), in a run of its own. *zeroed as
  * backend_alloc. */

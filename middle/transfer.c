@@ -180,6 +180,8 @@ void middle_put(unsigned class_index, void **objects, size_t count) {
         central_put(class_index, objects + kept, count - kept);
 }
 
+void middle_put_cold(unsigned class_index, void **objects, size_t count) { central_put(class_index, objects, count); }
+
 size_t middle_flush(void) {
     size_t bytes = 0;
     for (unsigned i = 1; i < RN_CLASSES; i++)

@@ -104,6 +104,36 @@ static void budget(void *options) {
     check_nothing_in_use();
 }
 
+/* What stands still in a bin goes back to the spans while the heap grows by other sizes: it would keep memory from
+ * them.
+ */
+static void aging(void *options) {
+    begin(options);
+    static void *blocks[MOST];
+    const size_t first = (size_t)32 << 10; /* bytes of a bin's first capacity, which it keeps */
+    for (int round = 0; round < 40; round++) {
+        for (size_t i = 0; i < MOST; i++)
+            CHECK((blocks[i] = rnAlloc(64)) != NULL);
+        for (size_t i = 0; i < MOST; i++)
+            rnFree(blocks[i]);
+    }
+    CHECK(pools_free_bytes() > 4 * first);
+    void **list = NULL; /* linked through their first words */
+    for (size_t bytes = 0; bytes < (size_t)8 << 20; bytes += 1024) {
+        void **block = rnAlloc(1024);
+        CHECK(block);
+        *block = list;
+        list = (void **)block;
+    }
+    CHECK(pools_free_bytes() <= 3 * first);
+    while (list) {
+        void **next = *list;
+        rnFree(list);
+        list = next;
+    }
+    check_nothing_in_use();
+}
+
 /* ---- Threads and draining ---- */
 
 enum { LIVE = 300 };
@@ -380,6 +410,10 @@ static void test_draining(void **state) {
     (void)state;
     each_mode(draining);
 }
+static void test_aging(void **state) {
+    (void)state;
+    each_mode(aging);
+}
 static void test_draining_unseen(void **state) {
     (void)state;
     each_mode(draining_unseen);
@@ -404,7 +438,7 @@ int main(void) {
         cmocka_unit_test(test_draining),      cmocka_unit_test(test_draining_unseen),
         cmocka_unit_test(test_ended_threads), cmocka_unit_test(test_refused),
         cmocka_unit_test(test_first_use),     cmocka_unit_test(test_draining_vfork),
-        cmocka_unit_test(test_born_in_fork),
+        cmocka_unit_test(test_born_in_fork),  cmocka_unit_test(test_aging),
     };
     return cmocka_run_group_tests_name("pools", tests, NULL, NULL);
 }

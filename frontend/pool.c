@@ -5,27 +5,13 @@
 #include "backend/backend.h"
 #include "base/fatal.h"
 #include "base/meta.h"
-#include "base/options.h"
 #include "base/os.h"
 #include "frontend/alloc.h"
 
 enum {
     POOL_MEMORY = 4 << 20,    /* address space of a pool: its structure and its slots */
     POOL_LIMITED = 512 << 10, /* the same under RLIMIT_AS */
-    POOL_STEP = 256 << 10,    /* committed at a time */
-    CAPACITY_MOST = 8191,     /* objects in a bin */
-    SMALL_OBJECT = 1024,      /* above: what an object costs its user dwarfs a refill, so a bin holds */
-    BIN_BYTES = 32 << 10,     /* no more than this, or one object */
-    BATCH_MOST = 256,         /* objects moved at once */
-    FIRST_BYTES = 32 << 10,   /* a bin's first capacity is at most this many bytes */
-    FIRST_LINES = 4,     /* and of tiny objects as many as fill these cache lines: successive ones lie on several */
-    BUDGET_SHARE = 2,    /* all pools may hold this part of the heap, if that is more than the option says */
-    BUDGET_POOLS = 2,    /* and one this part of it at most */
-    LOOKS_MOST = 16,     /* bins looked at for capacity in one attempt */
-    AGE_STEP = 64 << 10, /* the heap grows by so much from one look at some bins to the next */
-    BORROW_FACTOR = 4,   /* and this many times its budget while others hold less than theirs */
 };
-static const size_t BUDGET_MOST = (size_t)64 << 20;
 
 _Static_assert(sizeof(struct bin) == 8 && offsetof(struct pool, bins) == 0, "the assembly indexes bins so");
 _Static_assert(sizeof(struct area) == 32, "the kernel's first area size");
@@ -56,13 +42,8 @@ struct lock drain_lock = LOCK_INIT(RANK_DRAIN);
 
 static struct pool *_Atomic *pools; /* the pool of each id, stopped or not; NULL: absent. release in pool_create */
 static _Atomic unsigned pools_made;
-static _Atomic size_t capacity_total; /* bytes that all pools may hold */
 
 static struct pool *closed(void) { return (struct pool *)(uintptr_t)&closed_pool; }
-
-static uint32_t get(_Atomic uint32_t *word) { return atomic_load_explicit(word, memory_order_relaxed); }
-
-static void **slot_at(struct pool *pool, uint32_t offset) { return (void **)(void *)((char *)pool + offset); }
 
 bool pools_init(void) {
     struct pool *_Atomic *table = meta_alloc(rn_mode.ids * sizeof *table);
@@ -81,16 +62,6 @@ unsigned pools_count(void) { return atomic_load_explicit(&pools_made, memory_ord
 
 static size_t pool_memory(void) { return os_address_limit() == SIZE_MAX ? POOL_MEMORY : POOL_LIMITED; }
 
-/* Makes [0, offset) of the pool writable. */
-static bool pool_commit(struct pool *pool, uint32_t committed, size_t offset, size_t limit, uint32_t *now) {
-    size_t step = max_size(POOL_STEP, os_page_size());
-    size_t want = round_up(offset, step);
-    if (want > limit || os_commit((char *)pool + committed, want - committed) != 0)
-        return false;
-    *now = (uint32_t)want;
-    return true;
-}
-
 static struct pool *pool_create(uint32_t id) {
     size_t limit = pool_memory();
     size_t align = max_size(RN_CACHE_LINE, os_page_size());
@@ -108,7 +79,7 @@ static struct pool *pool_create(uint32_t id) {
         return NULL;
     }
     uint32_t mark = (uint32_t)round_up(sizeof *pool, RN_CACHE_LINE);
-    *slot_at(pool, mark) = (char *)pool + mark + 1;
+    *bin_slot(pool, mark) = (char *)pool + mark + 1;
     for (unsigned i = 0; i < RN_CLASSES; i++) {
         atomic_store_explicit(&pool->bins[i].current, mark, memory_order_relaxed);
         atomic_store_explicit(&pool->bins[i].end, mark, memory_order_relaxed);
@@ -158,163 +129,6 @@ static struct pool *current_pool(void) {
     return current_id(&id) ? pool_get(id) : NULL;
 }
 
-/* ---- Capacity ---- */
-
-static unsigned words_index(size_t words) { return (unsigned)__builtin_ctzl(words) - 4; }
-
-/* An array of `words` words with its mark set; 0 when the pool's memory is used up. Holds the lock. */
-static uint32_t array_take(struct pool *pool, size_t words) {
-    uint32_t *spare = &pool->spare[words_index(words)];
-    uint32_t offset = *spare;
-    if (offset) {
-        *spare = (uint32_t)(uintptr_t)*slot_at(pool, offset);
-    } else {
-        size_t after = pool->next_free + words * SLOT;
-        uint32_t before = pool->committed;
-        if (after > pool->limit)
-            return 0;
-        if (after > before) {
-            if (!pool_commit(pool, before, after, pool->limit, &pool->committed))
-                return 0;
-            meta_count(pool->committed - before);
-        }
-        offset = pool->next_free;
-        pool->next_free = (uint32_t)after;
-    }
-    *slot_at(pool, offset) = (char *)pool + offset + 1;
-    return offset;
-}
-
-static void array_give(struct pool *pool, uint32_t offset, size_t words) {
-    uint32_t *spare = &pool->spare[words_index(words)];
-    *slot_at(pool, offset) = (void *)(uintptr_t)*spare;
-    *spare = offset;
-}
-
-static uint32_t first_capacity(unsigned class_index) {
-    size_t size = size_classes[class_index].size;
-    size_t most = max_size(FIRST_WORDS, (size_t)FIRST_LINES * RN_CACHE_LINE / size) - 1;
-    return (uint32_t)max_size(min_size(FIRST_BYTES / size, most), 1);
-}
-
-static uint32_t most_capacity(unsigned class_index) {
-    size_t size = size_classes[class_index].size;
-    return size <= SMALL_OBJECT ? CAPACITY_MOST : (uint32_t)max_size(BIN_BYTES / size, 1);
-}
-
-static size_t pool_budget(void) {
-    size_t share = backend_in_use() / BUDGET_SHARE / max_size(pools_count(), BUDGET_POOLS);
-    return max_size(option_get(OPT_POOL_KIB) << 10, min_size(share, BUDGET_MOST));
-}
-
-static void capacity_change(struct pool *pool, struct bin_room *room, uint32_t capacity, size_t size) {
-    size_t change = ((size_t)capacity - room->capacity) * size;
-    room->capacity = capacity;
-    pool->capacity_bytes += change;
-    shared_add(&capacity_total, change);
-}
-
-/* Takes half the capacity from a bin that stood still since the last look. What it holds beyond that goes to the spans:
- * nobody wanted it lately. Holds the lock, on the pool's own id if it can. */
-static void bin_shrink(struct pool *pool, unsigned class_index) {
-    struct bin_room *room = &pool->room[class_index];
-    uint32_t current = get(&pool->bins[class_index].current);
-    bool cold = current == room->seen;
-    room->seen = current;
-    uint32_t capacity = room->capacity / 2, held = (current - room->base) / SLOT;
-    if (!cold || capacity < first_capacity(class_index))
-        return;
-    for (size_t left = held > capacity ? held - capacity : 0, count; left != 0; left -= count) {
-        void *batch[BATCH_MOST];
-        count = rn_pop_batch(class_index, batch, min_size(left, BATCH_MOST), rn_thread.area);
-        if (count == 0)
-            break;
-        middle_put_cold(class_index, batch, count);
-    }
-    if (rn_set_end(class_index, room->base + capacity * SLOT, pool, rn_thread.area))
-        capacity_change(pool, room, capacity, size_classes[class_index].size);
-}
-
-static void look_at_next(struct pool *pool, unsigned class_index) {
-    pool->hand = pool->hand + 1 < RN_CLASSES ? pool->hand + 1 : 1;
-    if (pool->hand != class_index && pool->room[pool->hand].capacity)
-        bin_shrink(pool, pool->hand);
-}
-
-/* The heap is larger than ever lately: looks at some bins, for what stands still in them keeps spans from serving other
- * classes. */
-static void pool_age(struct pool *pool, unsigned class_index) {
-    size_t in_use = backend_in_use();
-    size_t most = atomic_load_explicit(&pool->in_use_most, memory_order_relaxed);
-    if (in_use < most + AGE_STEP && in_use >= most / 2)
-        return;
-    atomic_store_explicit(&pool->in_use_most, in_use, memory_order_relaxed);
-    if (in_use < most || !lock_try(&pool->lock))
-        return;
-    for (unsigned looked = 0; looked < LOOKS_MOST; looked++)
-        look_at_next(pool, class_index);
-    lock_drop(&pool->lock);
-}
-
-/* Finds room for `bytes` more in the budget: the pool's own, what other pools leave of theirs, or what colder bins give
- * back. */
-static bool budget_find(struct pool *pool, unsigned class_index, size_t bytes) {
-    size_t budget = pool_budget();
-    for (unsigned looked = 0;; looked++) {
-        size_t total = atomic_load_explicit(&capacity_total, memory_order_relaxed);
-        if (pool->capacity_bytes + bytes <= budget ||
-            (pool->capacity_bytes + bytes <= BORROW_FACTOR * budget && total + bytes <= budget * pools_count()))
-            return true;
-        if (looked == LOOKS_MOST)
-            return false;
-        look_at_next(pool, class_index);
-    }
-}
-
-/* Moves the bin to an array of `words` words and gives it `capacity`. Holds the lock. False if the thread left the
- * pool. */
-static bool bin_move(struct pool *pool, unsigned class_index, size_t words, uint32_t capacity) {
-    struct bin_room *room = &pool->room[class_index];
-    uint32_t base = array_take(pool, words);
-    if (!base)
-        return false;
-    if (!rn_move_bin(class_index, rn_thread.area, pool, room->base, base, base + capacity * SLOT)) {
-        array_give(pool, base, words);
-        return false;
-    }
-    if (room->slots)
-        array_give(pool, room->base, (size_t)room->slots + 1);
-    room->base = base;
-    room->slots = (uint32_t)words - 1;
-    return true;
-}
-
-/* Gives the bin about twice its capacity, within the budget. Returns whether it has more now. */
-static bool bin_grow(struct pool *pool, unsigned class_index) {
-    if (!lock_try(&pool->lock))
-        return false;
-    struct bin_room *room = &pool->room[class_index];
-    size_t size = size_classes[class_index].size;
-    uint32_t capacity = room->capacity ? room->capacity * 2 + 1 : first_capacity(class_index);
-    bool grown = false;
-    capacity = (uint32_t)min_size(capacity, most_capacity(class_index));
-    if (capacity > room->capacity &&
-        (budget_find(pool, class_index, (capacity - room->capacity) * size) || !room->capacity)) {
-        size_t words = FIRST_WORDS;
-        while (words < (size_t)capacity + 1)
-            words *= 2;
-        if (capacity <= room->slots)
-            grown = rn_set_end(class_index, room->base + capacity * SLOT, pool, rn_thread.area) != 0;
-        else
-            grown = bin_move(pool, class_index, words, capacity);
-        if (grown)
-            capacity_change(pool, room, capacity, size);
-    }
-    room->overflowed = false;
-    lock_drop(&pool->lock);
-    return grown;
-}
-
 /* ---- Refill and drain ---- */
 
 /* How many objects to move at once for a bin of this capacity. */
@@ -325,9 +139,9 @@ static size_t batch_for(unsigned class_index, uint32_t capacity) {
 
 /* A slot that looks like the mark but is not: somebody freed a pointer that no block has. */
 static void check_mark(struct pool *pool, unsigned class_index) {
-    uint32_t current = get(&pool->bins[class_index].current);
-    void *top = *slot_at(pool, current);
-    if (((uintptr_t)top & 1) == 0 || (uintptr_t)top == (uintptr_t)slot_at(pool, current) + 1)
+    uint32_t current = bin_word(&pool->bins[class_index].current);
+    void *top = *bin_slot(pool, current);
+    if (((uintptr_t)top & 1) == 0 || (uintptr_t)top == (uintptr_t)bin_slot(pool, current) + 1)
         return;
     struct line line = {.used = 0};
     line_text(&line, "free(");
@@ -387,14 +201,14 @@ void pool_overflow(unsigned class_index, void *object) {
 static uint64_t pool_fingerprint(struct pool *pool) {
     uint64_t sum = 0;
     for (unsigned i = 1; i < RN_CLASSES; i++)
-        sum = sum * 1000003 + get(&pool->bins[i].current);
+        sum = sum * 1000003 + bin_word(&pool->bins[i].current);
     return sum;
 }
 
 static size_t pool_free_bytes(struct pool *pool) {
     size_t bytes = 0;
     for (unsigned i = 1; i < RN_CLASSES; i++) {
-        uint32_t current = get(&pool->bins[i].current);
+        uint32_t current = bin_word(&pool->bins[i].current);
         uint32_t base = __atomic_load_n(&pool->room[i].base, __ATOMIC_RELAXED);
         if (current > base && (current - base) / SLOT <= CAPACITY_MOST)
             bytes += (size_t)(current - base) / SLOT * size_classes[i].size;
@@ -418,12 +232,12 @@ static size_t pool_empty(struct pool *pool) {
     for (unsigned i = 1; i < RN_CLASSES; i++) {
         struct bin_room *room = &pool->room[i];
         struct bin *bin = &pool->bins[i];
-        uint32_t count = (get(&bin->current) - room->base) / SLOT;
+        uint32_t count = (bin_word(&bin->current) - room->base) / SLOT;
         /* Before the objects go: whoever gets one from the middle tier must not see it on top here (pool_top_is). */
         atomic_store_explicit(&bin->current, room->base, memory_order_relaxed);
         atomic_store_explicit(&bin->end, room->base, memory_order_relaxed);
         if (count)
-            middle_put(i, slot_at(pool, room->base + SLOT), count);
+            middle_put(i, bin_slot(pool, room->base + SLOT), count);
         bytes += (size_t)count * size_classes[i].size;
         capacity_change(pool, room, 0, size_classes[i].size);
         room->overflowed = false;
@@ -541,7 +355,7 @@ bool pool_top_is(unsigned class_index, const void *object) {
     if (!pools || !current_id(&id) || id >= rn_mode.ids)
         return false;
     struct pool *pool = atomic_load_explicit(&pools[id], memory_order_acquire); /* pairs with pool_get's release */
-    if (!pool || *slot_at(pool, get(&pool->bins[class_index].current)) != object)
+    if (!pool || *bin_slot(pool, bin_word(&pool->bins[class_index].current)) != object)
         return false;
     void *top;
     if (rn_pop_batch(class_index, &top, 1, rn_thread.area) == 0)

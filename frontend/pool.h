@@ -71,8 +71,10 @@ struct bin_room {
 
 enum {
     SLOT = sizeof(void *),
-    SLOT_SIZES = 14,  /* arrays of 16 to 2^17 words */
-    FIRST_WORDS = 16, /* of a bin's first array, the mark included */
+    CAPACITY_MOST = 8191, /* objects in a bin */
+    BATCH_MOST = 256,     /* objects moved at once */
+    SLOT_SIZES = 14,      /* arrays of 16 to 2^17 words */
+    FIRST_WORDS = 16,     /* of a bin's first array, the mark included */
 };
 
 struct pool {
@@ -89,6 +91,10 @@ struct pool {
     uint32_t spare[SLOT_SIZES]; /* offsets of unused arrays, linked through their first word */
     struct bin_room room[RN_CLASSES];
 };
+
+static inline uint32_t bin_word(_Atomic uint32_t *word) { return atomic_load_explicit(word, memory_order_relaxed); }
+
+static inline void **bin_slot(struct pool *pool, uint32_t offset) { return (void **)(void *)((char *)pool + offset); }
 
 /* What the assembly reads: the class of each size, where in an area the id stands, and the pool of each id. Written at
  * initialisation; in a cache line that nothing else dirties. */
@@ -149,6 +155,17 @@ bool process_has_threads(void);
 /* Before the first thread is created: what stopping other ids' pools will need, while it costs 3 us instead of 20 ms.
  */
 void stop_prepare(void);
+
+/* capacity.c */
+/* Makes [0, offset) of the pool writable, of which [0, committed) is; *now: how much is then. */
+bool pool_commit(struct pool *pool, uint32_t committed, size_t offset, size_t limit, uint32_t *now);
+/* Gives the bin about twice its capacity, within the budget. Returns whether it has more now. */
+bool bin_grow(struct pool *pool, unsigned class_index);
+/* Notes a bin's new capacity, of objects of `size`. Caller holds the lock. */
+void capacity_change(struct pool *pool, struct bin_room *room, uint32_t capacity, size_t size);
+/* The heap is larger than ever lately: looks at some bins, for what stands still in them keeps spans from serving other
+ * classes. */
+void pool_age(struct pool *pool, unsigned class_index);
 
 /* pool.c */
 bool pools_init(void);

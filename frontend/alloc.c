@@ -225,15 +225,9 @@ RN_EXPORT void *reallocarray(void *block, size_t count, size_t size) {
 
 /* ---- Aligned blocks ---- */
 
-unsigned class_aligned(unsigned class_index, size_t alignment) {
-    while (class_index && (size_classes[class_index].size & (alignment - 1)) != 0)
-        class_index = class_index + 1 < RN_CLASSES ? class_index + 1 : 0;
-    return class_index;
-}
-
 /* The smallest class that holds `size` at the alignment; 0 if there is none. */
 static unsigned aligned_class(size_t alignment, size_t size) {
-    return alignment > RN_PAGE ? 0 : class_aligned(class_of(max_size(size, alignment)), alignment);
+    return alignment > RN_PAGE ? 0 : class_of(size_aligned(size, alignment));
 }
 
 /* An object of the class; or, where the bin offers one that another class lent, one that is not aligned for certain, an

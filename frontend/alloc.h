@@ -11,9 +11,9 @@
 /* The size class of a size; 0 above the largest. */
 unsigned class_of(size_t size);
 
-/* The first class from `class_index` on whose size is a multiple of the alignment, at most a page: spans start on
- * pages, so its objects are aligned. 0 if there is none. */
-unsigned class_aligned(unsigned class_index, size_t alignment);
+/* The smallest multiple of `alignment`, a power of two up to a page, that holds `size`. Its class, if it has one, is of
+ * such a multiple too (scripts/gen-size-classes sees to it), and spans start on pages, so its objects are aligned. */
+static inline size_t size_aligned(size_t size, size_t alignment) { return round_up(size | (size == 0), alignment); }
 
 /* malloc at an alignment that is a power of two. NULL with ENOMEM. */
 void *alloc_aligned(size_t alignment, size_t size);

@@ -33,7 +33,8 @@ static unsigned class_for(size_t size, size_t alignment) {
     size_t whole = max_size(size + CANARY_MIN, 2 * sizeof(void *));
     if (size >= RN_MAX_SMALL || whole > RN_MAX_SMALL || alignment > RN_PAGE)
         return LARGE;
-    return class_aligned(class_table[class_index_of(max_size(whole, alignment))], alignment);
+    size_t aligned = size_aligned(whole, alignment);
+    return aligned > RN_MAX_SMALL ? LARGE : class_table[class_index_of(aligned)];
 }
 
 void *hardened_alloc(size_t size, size_t alignment, bool *zeroed) {

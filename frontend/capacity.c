@@ -7,6 +7,7 @@
 
 enum {
     POOL_STEP = 256 << 10,  /* of a pool's memory, committed at a time */
+    PAGE_WORDS = 512,       /* of an array that fills a page */
     SMALL_OBJECT = 1024,    /* above: what an object costs its user dwarfs a refill, so a bin holds */
     BIN_BYTES = 32 << 10,   /* no more than this, or one object */
     FIRST_BYTES = 32 << 10, /* a bin's first capacity is at most this many bytes */
@@ -139,11 +140,26 @@ static bool budget_find(struct pool *pool, unsigned class_index, size_t bytes) {
     }
 }
 
-/* Moves the bin to an array of `words` words and gives it `capacity`. Holds the lock. False if the thread left the
- * pool. */
-static bool bin_move(struct pool *pool, unsigned class_index, size_t words, uint32_t capacity) {
+/* An array for `capacity` objects, *words long. Beyond a page the longest there is, if it is to be had: what is never
+ * used of it is never resident, and the arrays that a bin would leave behind on its way there would be. Holds the lock.
+ */
+static uint32_t array_for(struct pool *pool, uint32_t capacity, size_t *words) {
+    size_t least = FIRST_WORDS;
+    while (least < (size_t)capacity + 1)
+        least *= 2;
+    *words = least > PAGE_WORDS && pool->limit == POOL_MEMORY ? CAPACITY_MOST + 1 : least;
+    uint32_t base = array_take(pool, *words);
+    if (!base && *words > least)
+        base = array_take(pool, *words = least);
+    return base;
+}
+
+/* Moves the bin to an array that has room for `capacity`, and gives it that. Holds the lock. False if the thread left
+ * the pool. */
+static bool bin_move(struct pool *pool, unsigned class_index, uint32_t capacity) {
     struct bin_room *room = &pool->room[class_index];
-    uint32_t base = array_take(pool, words);
+    size_t words;
+    uint32_t base = array_for(pool, capacity, &words);
     if (!base)
         return false;
     if (!rn_move_bin(class_index, rn_thread.area, pool, room->base, base, base + capacity * SLOT)) {
@@ -167,13 +183,10 @@ bool bin_grow(struct pool *pool, unsigned class_index) {
     capacity = (uint32_t)min_size(capacity, most_capacity(class_index));
     if (capacity > room->capacity &&
         (budget_find(pool, class_index, (capacity - room->capacity) * size) || !room->capacity)) {
-        size_t words = FIRST_WORDS;
-        while (words < (size_t)capacity + 1)
-            words *= 2;
         if (capacity <= room->slots)
             grown = rn_set_end(class_index, room->base + capacity * SLOT, pool, rn_thread.area) != 0;
         else
-            grown = bin_move(pool, class_index, words, capacity);
+            grown = bin_move(pool, class_index, capacity);
         if (grown)
             capacity_change(pool, room, capacity, size);
     }

@@ -8,11 +8,6 @@
 #include "base/os.h"
 #include "frontend/alloc.h"
 
-enum {
-    POOL_MEMORY = 4 << 20,    /* address space of a pool: its structure and its slots */
-    POOL_LIMITED = 512 << 10, /* the same under RLIMIT_AS */
-};
-
 _Static_assert(sizeof(struct bin) == 8 && offsetof(struct pool, bins) == 0, "the assembly indexes bins so");
 _Static_assert(sizeof(struct area) == 32, "the kernel's first area size");
 

@@ -16,6 +16,8 @@ enum {
     FIRST_BATCHES = 2,            /* capacity of a cache at first */
     SMALL_OBJECT = 1024,          /* above: a cache holds no more than this: the spans' order matters more */
     ALONE_MOST = 256,             /* above: none is kept for a process of one thread */
+    PAGE_SLOTS = 512,             /* an array of more than a page's slots */
+    LONG_SLOTS = 8192,            /* is at least this long */
 };
 
 struct transfer {
@@ -24,6 +26,7 @@ struct transfer {
     bool moved;             /* something came or went since the last look of age_next */
     _Atomic uint32_t count; /* written under the lock */
     uint32_t capacity;
+    uint32_t room; /* slots there are, of which `capacity` are used */
     void **slots;
 } RN_ALIGNED(RN_CACHE_LINE);
 
@@ -56,24 +59,36 @@ static size_t first_slots(unsigned class_index) {
     return size_classes[class_index].size > SMALL_OBJECT ? max_size(batch, 2) : batch * FIRST_BATCHES;
 }
 
+/* Room for `capacity` objects, if there is memory. More than a page's is a long array at once: what is never used of it
+ * is never resident, and the arrays that a cache would leave behind on its way there would be. Holds the lock. */
+static bool room_make(struct transfer *transfer, size_t capacity) {
+    if (capacity <= transfer->room)
+        return true;
+    size_t room = capacity > PAGE_SLOTS ? max_size(capacity, LONG_SLOTS) : capacity;
+    size_t bytes = max_size(room * sizeof(void *), META_BLOCK_MIN);
+    void **array = meta_block_alloc(bytes);
+    if (!array)
+        return false;
+    if (transfer->room) {
+        memcpy(array, transfer->slots, held(transfer) * sizeof *array);
+        meta_block_free(transfer->slots, max_size(transfer->room * sizeof *array, META_BLOCK_MIN));
+    }
+    transfer->slots = array;
+    transfer->room = (uint32_t)room;
+    return true;
+}
+
 /* Doubles the cache, if there is reason and memory. Holds the lock. */
 static void transfer_grow(struct transfer *transfer, unsigned class_index) {
     if (transfer->capacity && (!atomic_load_explicit(&transfer->starved, memory_order_relaxed) ||
                                size_classes[class_index].size > SMALL_OBJECT))
         return;
-    size_t slots = transfer->capacity ? (size_t)transfer->capacity * 2 : 1;
-    while (slots < first_slots(class_index))
-        slots *= 2;
-    size_t bytes = max_size(slots * sizeof(void *), META_BLOCK_MIN);
-    void **array = meta_block_alloc(bytes);
-    if (!array)
+    size_t capacity = transfer->capacity ? (size_t)transfer->capacity * 2 : 1;
+    while (capacity < first_slots(class_index))
+        capacity *= 2;
+    if (!room_make(transfer, capacity))
         return;
-    if (transfer->capacity) {
-        memcpy(array, transfer->slots, held(transfer) * sizeof *array);
-        meta_block_free(transfer->slots, max_size(transfer->capacity * sizeof *array, META_BLOCK_MIN));
-    }
-    transfer->slots = array;
-    transfer->capacity = (uint32_t)slots;
+    transfer->capacity = (uint32_t)capacity;
     atomic_store_explicit(&transfer->starved, false, memory_order_relaxed);
 }
 

@@ -314,10 +314,12 @@ static bool run_use(uintptr_t start, size_t pages, struct commit *plan) {
 }
 
 /* Finds a place for the run. Holds the lock. 0 if there is none. */
-static uintptr_t run_find(size_t pages, size_t align, bool packed) {
+static uintptr_t run_find(size_t pages, size_t align, bool packed, bool resident) {
     if (pages < HP_PAGES && align < HP_PAGES) {
         unsigned first;
         struct hugepage *hp = packer_find((unsigned)pages, (unsigned)align, &first);
+        if (hp && resident && bits_count(hp->dirty, first, (unsigned)pages) == 0)
+            return 0;
         if (hp)
             return hp->base + ((uintptr_t)first << RN_PAGE_SHIFT);
     }
@@ -342,6 +344,7 @@ struct wish {
     size_t align;
     bool growing;  /* in a roomy place */
     bool packed;   /* in a hugepage that is in use already, or not at all */
+    bool resident; /* and then in a place that was resident before, or not at all */
     size_t filled; /* pages at its start that the caller will move others to: a multiple of HP_PAGES */
 };
 
@@ -356,7 +359,7 @@ static uintptr_t run_alloc(const struct wish *wish, bool *clean, bool *donated) 
     lock_take(&backend_lock);
     uintptr_t start = wish->growing ? run_find_roomy(pages) : 0;
     if (!start)
-        start = run_find(pages, wish->align, wish->packed);
+        start = run_find(pages, wish->align, wish->packed, wish->resident);
     while (!start) {
         lock_drop(&backend_lock);
         if (wish->packed)
@@ -365,7 +368,7 @@ static uintptr_t run_alloc(const struct wish *wish, bool *clean, bool *donated) 
         if (region_grow(round_up(pages << RN_PAGE_SHIFT, HP_SIZE), align_bytes) != 0)
             return 0;
         lock_take(&backend_lock);
-        start = run_find(pages, wish->align, wish->packed);
+        start = run_find(pages, wish->align, wish->packed, wish->resident);
     }
     size_t taken = pages;
     if (pages >= HP_PAGES || wish->growing)
@@ -391,6 +394,12 @@ uintptr_t backend_alloc_packed(size_t pages, bool *new_memory) {
     uintptr_t start = run_alloc(&(struct wish){.pages = pages, .align = 1, .packed = true}, &clean, &donated);
     *new_memory = !start || clean;
     return start;
+}
+
+uintptr_t backend_alloc_resident(size_t pages) {
+    bool clean, donated;
+    struct wish wish = {.pages = pages, .align = 1, .packed = true, .resident = true};
+    return run_alloc(&wish, &clean, &donated);
 }
 
 uintptr_t backend_alloc_growing(size_t pages, size_t filled, bool *clean) {
@@ -490,6 +499,8 @@ bool backend_owns(const void *pointer) {
 }
 
 size_t backend_in_use(void) { return total_get(&backend_totals.used_pages) << RN_PAGE_SHIFT; }
+
+size_t backend_fresh(void) { return total_get(&backend_totals.fresh_pages) << RN_PAGE_SHIFT; }
 
 size_t backend_free_resident(void) { return total_get(&backend_totals.dirty_free_pages) << RN_PAGE_SHIFT; }
 

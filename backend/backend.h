@@ -34,6 +34,8 @@ void backend_init(const struct backend_config *config);
 uintptr_t backend_alloc(size_t pages, size_t align_pages, bool *zeroed);
 /* The same where it needs no further hugepage. *new_memory: it needs one, or the run was never resident. */
 uintptr_t backend_alloc_packed(size_t pages, bool *new_memory);
+/* The same where there is no such need: else 0. */
+uintptr_t backend_alloc_resident(size_t pages);
 /* The same for a block that grows, where it can be extended later. The first `filled` pages (whole hugepages) are those
  * that the caller will move others to with backend_move; *clean: that throws nothing away. */
 uintptr_t backend_alloc_growing(size_t pages, size_t filled, bool *clean);
@@ -79,6 +81,10 @@ void backend_stats(struct backend_stats *stats);
 
 /* Bytes in use by runs now, relaxed: what callers scale their own caches by. */
 size_t backend_in_use(void);
+
+/* Bytes that became resident because runs needed them, since the start, relaxed: a clock that stands still while the
+ * heap lives on what it has. */
+size_t backend_fresh(void);
 
 /* Free bytes that are resident now, relaxed. */
 size_t backend_free_resident(void);

@@ -82,6 +82,8 @@ void capacity_change(struct pool *pool, struct bin_room *room, uint32_t capacity
     size_t change = ((size_t)capacity - room->capacity) * size;
     room->capacity = capacity;
     pool->capacity_bytes += change;
+    if (size >= POOL_BIG)
+        __atomic_store_n(&pool->big_bytes, pool->big_bytes + change, __ATOMIC_RELAXED);
     shared_add(&capacity_total, change);
 }
 
@@ -100,7 +102,7 @@ static void bin_shrink(struct pool *pool, unsigned class_index) {
         count = rn_pop_batch(class_index, batch, min_size(left, BATCH_MOST), rn_thread.area);
         if (count == 0)
             break;
-        middle_put_cold(class_index, batch, count);
+        middle_return(class_index, batch, count);
     }
     if (rn_set_end(class_index, room->base + capacity * SLOT, pool, rn_thread.area))
         capacity_change(pool, room, capacity, size_classes[class_index].size);

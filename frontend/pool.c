@@ -145,6 +145,17 @@ static void check_mark(struct pool *pool, unsigned class_index) {
     line_fatal(&line);
 }
 
+/* From the middle tier, whose memory is to last before there is more of it. */
+static size_t objects_fetch(struct pool *pool, unsigned class_index, void **batch, size_t count, size_t most) {
+    if (RN_UNLIKELY(pool_may_yield(pool))) {
+        size_t got = middle_take_resident(class_index, batch, count, most);
+        if (got)
+            return got;
+        pool_yield(pool);
+    }
+    return middle_take(class_index, batch, count, most);
+}
+
 /* You are here because the bin was empty. Grows it if it overflowed before, or is smaller than a batch; fetches a
  * batch; keeps one object for the caller. Should the thread move meanwhile, the rest lands where it is then. */
 void *pool_refill(unsigned class_index) {
@@ -161,7 +172,7 @@ void *pool_refill(unsigned class_index) {
         capacity = __atomic_load_n(&room->capacity, __ATOMIC_RELAXED);
     }
     size_t most = min_size(1 + capacity, BATCH_MOST);
-    size_t count = middle_take(class_index, batch, 1 + batch_for(class_index, capacity) / 2, most);
+    size_t count = objects_fetch(pool, class_index, batch, 1 + batch_for(class_index, capacity) / 2, most);
     if (count == 0)
         return NULL;
     void *object = batch[--count];

@@ -77,6 +77,7 @@ enum {
     BATCH_MOST = 256,         /* objects moved at once */
     SLOT_SIZES = 14,          /* arrays of 16 to 2^17 words */
     FIRST_WORDS = 16,         /* of a bin's first array, the mark included */
+    POOL_BIG = 32 << 10,      /* objects from here on leave their bins before the heap grows */
 };
 
 struct pool {
@@ -89,6 +90,8 @@ struct pool {
     uint32_t hand;              /* the class whose bin is looked at next for capacity */
     size_t capacity_bytes;      /* of all bins */
     _Atomic size_t in_use_most; /* of the heap, lately, when bins were looked at for what stands still */
+    size_t big_bytes;           /* of those for objects from POOL_BIG on; read without the lock */
+    size_t fresh_seen;          /* backend_fresh when the big objects were last yielded; a hint, without the lock */
     uint64_t fingerprint;       /* of all `current`s at the last idle look */
     uint32_t spare[SLOT_SIZES]; /* offsets of unused arrays, linked through their first word */
     struct bin_room room[RN_CLASSES];
@@ -183,6 +186,11 @@ void pools_lock_all(void);
 void pools_unlock_all(void);
 void pools_reset_locks(void);
 extern struct lock drain_lock;
+
+/* yield.c: sends the pool's big objects to their spans, whose pages may then serve what else the heap would have to
+ * grow for. May: it has bins for such objects, and it is time. */
+bool pool_may_yield(struct pool *pool);
+void pool_yield(struct pool *pool);
 
 /* locked.c: pools shared by threads that have none. */
 void *locked_take(unsigned class_index);

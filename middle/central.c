@@ -104,11 +104,11 @@ size_t central_take(unsigned class_index, void **objects, size_t count) {
     return taken ? taken : borrow(class_index, objects, count);
 }
 
-size_t central_make(unsigned class_index, void **objects, size_t count) {
+size_t central_make(unsigned class_index, void **objects, size_t count, bool grow) {
     struct central *central = &centrals[class_index];
     size_t per_span = size_classes[class_index].objects, taken = 0;
     while (taken < count) {
-        struct span *next, *span = span_create(class_index, (count - taken + per_span - 1) / per_span);
+        struct span *next, *span = span_create(class_index, (count - taken + per_span - 1) / per_span, grow);
         if (!span)
             break;
         for (; span; span = next) {

@@ -28,14 +28,17 @@ extern const struct size_class size_classes[RN_CLASSES];
  * `most`; returns how many: 0 only when memory is short. */
 size_t middle_take(unsigned class_index, void **objects, size_t count, size_t most);
 
+/* The same without growth: 0 too where the heap would need memory that is not resident. */
+size_t middle_take_resident(unsigned class_index, void **objects, size_t count, size_t most);
+
 /* One object of the very class, for its alignment; NULL when memory is short. */
 void *middle_take_exact(unsigned class_index);
 
 /* Gives back `count` objects of one class. Ends the process if one is not the start of an object, or is free already.
  */
 void middle_put(unsigned class_index, void **objects, size_t count);
-/* The same for objects that nobody is likely to want soon: they go to their spans. */
-void middle_put_cold(unsigned class_index, void **objects, size_t count);
+/* The same past the transfer caches: spans that become empty by it are free at once. */
+void middle_return(unsigned class_index, void **objects, size_t count);
 
 /* A block of at least `size` bytes aligned to `alignment` (a power of two), in a run of its own. *zeroed as
  * backend_alloc. */

@@ -112,10 +112,13 @@ void span_unlock(void) { lock_drop(&spare_lock); }
 
 void span_reset_lock(void) { lock_reset(&spare_lock); }
 
-/* A run, and rather than new memory one made of what waits here for spans of other lengths. */
-static uintptr_t run_obtain(size_t pages) {
+/* A run, and rather than new memory one made of what waits here for spans of other lengths; 0 where only growth would
+ * help and `grow` is false. */
+static uintptr_t run_obtain(size_t pages, bool grow) {
     bool zeroed, new_memory;
     uintptr_t start = 0;
+    if (!grow)
+        return backend_alloc_resident(pages);
     if (span_spare_bytes() != 0) {
         start = backend_alloc_packed(pages, &new_memory);
         if (new_memory)
@@ -125,11 +128,11 @@ static uintptr_t run_obtain(size_t pages) {
 }
 
 /* A span's structure with a new run; on no list, its other fields to be set. */
-static struct span *span_obtain(size_t pages, uint32_t meta_size) {
+static struct span *span_obtain(size_t pages, uint32_t meta_size, bool grow) {
     struct span *span = meta_block_alloc(meta_size);
     if (!span)
         return NULL;
-    span->start = run_obtain(pages);
+    span->start = run_obtain(pages, grow);
     if (!span->start) {
         meta_block_free(span, meta_size);
         return NULL;
@@ -156,12 +159,12 @@ static void span_fill(struct span *span, unsigned class_index) {
     pagemap_set(span->start, class_->pages, (uint8_t)class_index, span);
 }
 
-struct span *span_create(unsigned class_index, size_t most) {
+struct span *span_create(unsigned class_index, size_t most, bool grow) {
     size_t pages = size_classes[class_index].pages;
     uint32_t meta_size = meta_size_of(class_index);
     struct span *first = spare_take(pages, meta_size, most);
     if (!first)
-        first = span_obtain(pages, meta_size);
+        first = span_obtain(pages, meta_size, grow);
     for (struct span *span = first; span; span = span->next)
         span_fill(span, class_index);
     return first;

@@ -35,8 +35,9 @@ struct span {
     uint64_t bits[];    /* 1: free */
 };
 
-/* Makes up to `most` spans, all objects free, on no list but linked by `next`. NULL when memory is short. */
-struct span *span_create(unsigned class_index, size_t most);
+/* Makes up to `most` spans, all objects free, on no list but linked by `next`. NULL when memory is short,
+ * or when it would take growth of the heap and `grow` is false. */
+struct span *span_create(unsigned class_index, size_t most, bool grow);
 /* Ends the life of empty spans of one class, linked by `next`: the last few wait for the next span_create, the others'
  * runs and structures go back. */
 void span_destroy(struct span *spans);
@@ -61,8 +62,8 @@ static inline int span_index(const struct span *span, const void *object) {
 size_t central_take(unsigned class_index, void **objects, size_t count);
 /* The same, of the very class only. */
 size_t central_take_own(unsigned class_index, void **objects, size_t count);
-/* Objects of the very class, from new spans. */
-size_t central_make(unsigned class_index, void **objects, size_t count);
+/* Objects of the very class, from new spans; `grow` as span_create. */
+size_t central_make(unsigned class_index, void **objects, size_t count, bool grow);
 void central_put(unsigned class_index, void **objects, size_t count);
 size_t central_free_bytes(void);
 void central_check(void);

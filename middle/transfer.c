@@ -155,7 +155,7 @@ static size_t whole_spans(unsigned class_index, size_t count, size_t most) {
     return up <= most ? up : max_size(count, most / per_span * per_span);
 }
 
-size_t middle_take(unsigned class_index, void **objects, size_t count, size_t most) {
+static inline size_t take(unsigned class_index, void **objects, size_t count, size_t most, bool grow) {
     struct transfer *transfer = &transfers[class_index];
     /* Empty caches, which are many, are not worth their lock. */
     size_t taken = held(transfer) ? transfer_take(class_index, objects, count) : 0;
@@ -164,12 +164,20 @@ size_t middle_take(unsigned class_index, void **objects, size_t count, size_t mo
     if (taken || (taken = central_take(class_index, objects, count)) != 0)
         return taken;
     age_next();
-    return central_make(class_index, objects, whole_spans(class_index, count, most));
+    return central_make(class_index, objects, whole_spans(class_index, count, most), grow);
+}
+
+size_t middle_take(unsigned class_index, void **objects, size_t count, size_t most) {
+    return take(class_index, objects, count, most, true);
+}
+
+size_t middle_take_resident(unsigned class_index, void **objects, size_t count, size_t most) {
+    return take(class_index, objects, count, most, false);
 }
 
 void *middle_take_exact(unsigned class_index) {
     void *object;
-    if (central_take_own(class_index, &object, 1) || central_make(class_index, &object, 1))
+    if (central_take_own(class_index, &object, 1) || central_make(class_index, &object, 1, true))
         return object;
     return NULL;
 }
@@ -195,7 +203,7 @@ void middle_put(unsigned class_index, void **objects, size_t count) {
         central_put(class_index, objects + kept, count - kept);
 }
 
-void middle_put_cold(unsigned class_index, void **objects, size_t count) { central_put(class_index, objects, count); }
+void middle_return(unsigned class_index, void **objects, size_t count) { central_put(class_index, objects, count); }
 
 size_t middle_flush(void) {
     size_t bytes = 0;

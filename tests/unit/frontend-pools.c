@@ -134,6 +134,28 @@ static void aging(void *options) {
     check_nothing_in_use();
 }
 
+/* ---- Yielding ---- */
+
+/* Where demand passes from size to size, big objects that are free serve the next size. */
+static void yielding(void *options) {
+    begin(options);
+    static void *kept[MOST];
+    for (size_t i = 0; i < MOST; i++)
+        CHECK((kept[i] = rnAlloc(1024)) != NULL);
+    size_t before = backend_fresh(), sum = 0;
+    for (size_t size = 32 << 10; size <= RN_MAX_SMALL; size += size / 8) {
+        void *block = rnAlloc(size);
+        CHECK(block);
+        rnFree(block);
+        sum += size;
+    }
+    CHECK(backend_fresh() - before < sum / 2);
+    check_bytes((size_t)MOST * 1024);
+    for (size_t i = 0; i < MOST; i++)
+        rnFree(kept[i]);
+    check_nothing_in_use();
+}
+
 /* ---- Threads and draining ---- */
 
 enum { LIVE = 300 };
@@ -406,6 +428,10 @@ static void test_budget(void **state) {
     (void)state;
     each_mode(budget);
 }
+static void test_yielding(void **state) {
+    (void)state;
+    each_mode(yielding);
+}
 static void test_draining(void **state) {
     (void)state;
     each_mode(draining);
@@ -439,6 +465,7 @@ int main(void) {
         cmocka_unit_test(test_ended_threads), cmocka_unit_test(test_refused),
         cmocka_unit_test(test_first_use),     cmocka_unit_test(test_draining_vfork),
         cmocka_unit_test(test_born_in_fork),  cmocka_unit_test(test_aging),
+        cmocka_unit_test(test_yielding),
     };
     return cmocka_run_group_tests_name("pools", tests, NULL, NULL);
 }

@@ -245,6 +245,28 @@ static void spares_make_way(void *unused) {
     heap_settled();
 }
 
+/* What the heap has serves without growth, and only that; objects past the transfer caches make whole spans free. */
+static void without_growth(void *unused) {
+    (void)unused;
+    static void *objects[MOST], *others[MOST];
+    const unsigned one_page = 33, two_pages = 45; /* 1024 and 1792 bytes */
+    const size_t count = 1500;                    /* less than a hugepage, in which one stays */
+    CHECK(middle_take_resident(one_page, objects, 8, 8) == 0 && backend_in_use() == 0);
+    take(one_page, objects, count, 1);
+    middle_return(one_page, objects + 1, count - 1);
+    CHECK(middle_cached() == 0);
+    middle_flush();
+    size_t fresh = backend_fresh(), had = count * size_classes[one_page].size, taken = 0;
+    for (size_t got; (got = middle_take_resident(two_pages, others + taken, 1, 1)) != 0; taken += got)
+        CHECK(taken < MOST - 1);
+    CHECK(backend_fresh() - fresh <= RN_PAGE && taken * size_classes[two_pages].size > had / 2);
+    middle_return(two_pages, others, taken);
+    middle_return(one_page, objects, 1);
+    middle_flush();
+    CHECK(backend_in_use() == 0);
+    heap_settled();
+}
+
 /* ---- Threads ---- */
 
 enum { THREADS = 4, BOXES = 64, HELD = 40 };
@@ -396,6 +418,7 @@ IN_CHILD(test_left_behind, left_behind)
 IN_CHILD(test_alone, alone)
 IN_CHILD(test_whole_spans, whole_spans)
 IN_CHILD(test_spares_make_way, spares_make_way)
+IN_CHILD(test_without_growth, without_growth)
 IN_CHILD(test_threads, threads)
 DIES(test_double_free, double_free, "double free")
 DIES(test_double_free_in_batch, double_free_in_batch, "double free")
@@ -412,6 +435,7 @@ int main(void) {
         cmocka_unit_test(test_tail_of_span),    cmocka_unit_test(test_borrowing),
         cmocka_unit_test(test_spares_make_way), cmocka_unit_test(test_left_behind),
         cmocka_unit_test(test_alone),           cmocka_unit_test(test_whole_spans),
+        cmocka_unit_test(test_without_growth),
     };
     return cmocka_run_group_tests_name("objects", tests, NULL, NULL);
 }

@@ -65,10 +65,18 @@ static uint64_t word_mask(unsigned w, unsigned first, unsigned pages) {
     return upto & ~(((uint64_t)1 << begin) - 1);
 }
 
+/* As the compiler's own, which is a call of a function where the processor may lack the instruction. */
+static inline unsigned ones(uint64_t word) {
+    word -= word >> 1 & 0x5555555555555555;
+    word = (word & 0x3333333333333333) + (word >> 2 & 0x3333333333333333);
+    word = (word + (word >> 4)) & 0x0f0f0f0f0f0f0f0f;
+    return (unsigned)(word * 0x0101010101010101 >> 56);
+}
+
 unsigned bits_count(const uint64_t *bits, unsigned first, unsigned pages) {
     unsigned count = 0;
     for (unsigned w = first / 64; w <= (first + pages - 1) / 64; w++)
-        count += (unsigned)__builtin_popcountll(bits[w] & word_mask(w, first, pages));
+        count += ones(bits[w] & word_mask(w, first, pages));
     return count;
 }
 

@@ -73,7 +73,7 @@ void *rn_alloc_slow(size_t size, unsigned class_index) {
     void *object = pool_refill(class_index);
     if (RN_UNLIKELY(!object) && trim_retreat(size))
         object = pool_refill(class_index);
-    trim_step();
+    trim_pass();
     return object ? object : no_memory();
 }
 
@@ -120,7 +120,7 @@ void rn_free_slow(void *block, unsigned class_index) {
         block_misuse("free", block);
     (void)get_ready();
     pool_overflow(class_index, block);
-    trim_step();
+    trim_pass();
 }
 
 /* ---- Sizes ---- */

@@ -53,6 +53,7 @@ struct thread {
     bool registered; /* its own area, where the C library registered none */
     bool is_counted; /* among the threads whose end matters to the helper */
     bool is_seen;    /* among those that process_has_threads knows of */
+    uint8_t passes;  /* of trim_pass */
 };
 extern RN_TLS struct thread rn_thread;
 
@@ -221,6 +222,8 @@ void helper_forget(void);
 /* trim.c: giving memory back. */
 size_t trim(size_t keep);
 void trim_step(void);
+/* The same for those who pass by often, with little each time: now and then. */
+void trim_pass(void);
 /* Memory for `size` bytes was refused: gives everything free back to the system. True if another try may succeed. */
 bool trim_retreat(size_t size);
 

@@ -92,6 +92,13 @@ static void transfer_grow(struct transfer *transfer, unsigned class_index) {
     atomic_store_explicit(&transfer->starved, false, memory_order_relaxed);
 }
 
+/* Gives the empty cache's array back: another class may want one as long. Holds the lock. */
+static void slots_give(struct transfer *transfer) {
+    if (transfer->room)
+        meta_block_free(transfer->slots, max_size(transfer->room * sizeof(void *), META_BLOCK_MIN));
+    transfer->capacity = transfer->room = 0;
+}
+
 enum { FLUSH_BATCH = 64 };
 
 static size_t transfer_flush(unsigned class_index) {
@@ -103,6 +110,8 @@ static size_t transfer_flush(unsigned class_index) {
         size_t before = held(transfer), count = min_size(FLUSH_BATCH, before);
         if (count)
             memcpy(batch, transfer->slots + before - count, count * sizeof batch[0]);
+        else
+            slots_give(transfer);
         hold(transfer, before - count);
         held_add(-(count * size_classes[class_index].size));
         lock_drop(&transfer->lock);
@@ -121,7 +130,7 @@ static void age_next(void) {
     atomic_store_explicit(&hand, class_index, memory_order_relaxed); /* two threads may look at one: no matter */
     struct transfer *transfer = &transfers[class_index];
     lock_take(&transfer->lock);
-    bool idle = held(transfer) && !transfer->moved;
+    bool idle = transfer->capacity && !transfer->moved;
     transfer->moved = false;
     lock_drop(&transfer->lock);
     if (idle)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "backend/backend.h"
+#include "base/meta.h"
 #include "base/os.h"
 #include "middle/middle.h"
 #include "pagemap/pagemap.h"
@@ -395,6 +396,26 @@ static void whole_spans(void *unused) {
     CHECK(backend_in_use() == 0);
 }
 
+/* A program goes from size to size: what a class's cache grew to serves the next class's, once nothing comes and goes.
+ */
+static void arrays_pass_on(void *unused) {
+    (void)unused;
+    static void *objects[MOST];
+    size_t after_first = 0;
+    for (unsigned class_index = 2; class_index < 12; class_index++) {
+        for (int round = 0; round < 12; round++) {
+            take(class_index, objects, MOST, class_index);
+            put(class_index, objects, MOST, class_index);
+        }
+        CHECK(middle_cached() > 0);
+        middle_flush();
+        after_first = after_first ? after_first : meta_bytes();
+    }
+    CHECK(meta_bytes() <= after_first + after_first / 4);
+    CHECK(backend_in_use() == 0);
+    heap_settled();
+}
+
 #define IN_CHILD(name, body)                          \
     static void name(void **state) {                  \
         (void)state;                                  \
@@ -417,6 +438,7 @@ IN_CHILD(test_borrowing, borrowing)
 IN_CHILD(test_left_behind, left_behind)
 IN_CHILD(test_alone, alone)
 IN_CHILD(test_whole_spans, whole_spans)
+IN_CHILD(test_arrays_pass_on, arrays_pass_on)
 IN_CHILD(test_spares_make_way, spares_make_way)
 IN_CHILD(test_without_growth, without_growth)
 IN_CHILD(test_threads, threads)
@@ -435,7 +457,7 @@ int main(void) {
         cmocka_unit_test(test_tail_of_span),    cmocka_unit_test(test_borrowing),
         cmocka_unit_test(test_spares_make_way), cmocka_unit_test(test_left_behind),
         cmocka_unit_test(test_alone),           cmocka_unit_test(test_whole_spans),
-        cmocka_unit_test(test_without_growth),
+        cmocka_unit_test(test_without_growth),  cmocka_unit_test(test_arrays_pass_on),
     };
     return cmocka_run_group_tests_name("objects", tests, NULL, NULL);
 }

@@ -277,9 +277,10 @@ mkdir www; cp $IN/page.html $IN/text www/; chmod 755 . www; M=/usr/lib/apache2/m
 { for m in mpm_event authz_core dir mime deflate filter alias rewrite; do echo "LoadModule ${m}_module $M/mod_$m.so"; done
 printf '%s\n' "ServerRoot $PWD" "ServerName x" "Listen 127.0.0.1:$PORT" "PidFile $PWD/pid" "ErrorLog $PWD/err" \
     "Mutex pthread" "DocumentRoot $PWD/www" "TypesConfig /etc/mime.types" "User www-data" "Group www-data" \
-    "AddOutputFilterByType DEFLATE text/html" "RewriteEngine on" "RewriteRule ^/r/(.*) /\$1"; } > c
+    "MaxKeepAliveRequests 0" "KeepAliveTimeout 60" "AddOutputFilterByType DEFLATE text/html" "RewriteEngine on" \
+    "RewriteRule ^/r/(.*) /\$1"; } > c
 apache2 -f $PWD/c -D FOREGROUND & S=$!; until_ok curl -sf http://127.0.0.1:$PORT/text
-ab -q -n 3000 -c 30 -k -H 'Accept-Encoding: gzip' http://127.0.0.1:$PORT/r/page.html | grep -E '^(Complete|Failed)'
+ab -q -n 3000 -c 10 -k -H 'Accept-Encoding: gzip' http://127.0.0.1:$PORT/r/page.html | grep -E '^(Complete|Failed)'
 curl -s http://127.0.0.1:$PORT/text | cksum; apache2 -f $PWD/c -k graceful; sleep 1
 curl -s --compressed http://127.0.0.1:$PORT/r/page.html | cksum; kill -TERM $S; wait $S; echo $?
 grep -c 'exit signal' err || true"""),

@@ -81,14 +81,22 @@ static char *thread_pointer(void) {
     return pointer;
 }
 
+#ifdef RN_LIBRSEQ
+/* Before librseq's constructor is through, which may allocate, its offset leads to the thread's control block, and its
+ * lock is held. */
+static bool is_librseq_ready(void) { return rseq_size != (unsigned)-1; }
+#endif
+
 static struct area *libc_area(void) {
 #ifdef RN_LIBRSEQ
-    return (struct area *)(void *)(thread_pointer() + rseq_offset);
-#else
+    /* The C library's goes first: librseq does not find it where it comes after the C library in the order of search.
+     */
+    if ((!&__rseq_size || __rseq_size == 0) && is_librseq_ready())
+        return (struct area *)(void *)(thread_pointer() + rseq_offset);
+#endif
     if (!&__rseq_size || __rseq_size == 0)
         return NULL;
     return (struct area *)(void *)(thread_pointer() + __rseq_offset);
-#endif
 }
 
 /* Registers the thread's own area. 0 or -errno. Signals are blocked: a handler that allocated here would register too.
@@ -147,7 +155,7 @@ static bool has_libc_area(void) {
  * is asked only where it will succeed. True if it made the area. */
 static bool librseq_register(void) {
 #ifdef RN_LIBRSEQ
-    if (own_register() != 0)
+    if (!is_librseq_ready() || own_register() != 0)
         return false;
     own_unregister();
     return rseq_register_current_thread() == 0;

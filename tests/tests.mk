@@ -56,10 +56,23 @@ $(T)/native/%-static: $(BLACK_DIR)/native/%.c $(black_shadow) $(black_headers) $
 	@mkdir -p $(@D)
 	$(CC) $(BLACK_CFLAGS) $(BLACK_LDFLAGS) -o $@ $< $(black_shadow) $(BUILD)/librnalloc.a -ldl $(LDLIBS)
 
+# The library as `make LIBRSEQ=1` builds it, with a stand-in for librseq.
+LIBRSEQ_DIR := $(BUILD)/librseq
+$(LIBRSEQ_DIR)/librseq.so: $(BLACK_DIR)/librseq/librseq.c $(BLACK_DIR)/librseq/rseq/rseq.h
+	@mkdir -p $(@D)
+	$(CC) $(BLACK_CFLAGS) -I$(BLACK_DIR)/librseq -fPIC -shared -Wl,-soname,librseq.so -o $@ $<
+
+$(LIBRSEQ_DIR)/librnalloc.so: $(LIBRSEQ_DIR)/librseq.so FORCE
+	$(MAKE) BUILD=$(LIBRSEQ_DIR) LIBRSEQ=1 EXTRA_CFLAGS="$(EXTRA_CFLAGS) -I$(BLACK_DIR)/librseq" \
+	    EXTRA_LDFLAGS="$(EXTRA_LDFLAGS) -L$(LIBRSEQ_DIR) -Wl,-rpath,'\$$\$$ORIGIN'" $@
+
+.PHONY: FORCE
+FORCE:
+
 .PHONY: check-black check-black-glibc black-programs
 black-programs: $(black_programs) $(black_libs)
 
-check-black: black-programs $(black_linked) $(BUILD)/librnalloc.so bench lineage
+check-black: black-programs $(black_linked) $(BUILD)/librnalloc.so $(LIBRSEQ_DIR)/librnalloc.so bench lineage
 	RNALLOC_TEST=rnalloc RNALLOC_TEST_BIN=$(T) RNALLOC_TEST_LIB=$(abspath $(BUILD)) \
 	RNALLOC_TEST_PRELOAD=$(abspath $(BUILD))/librnalloc.so prove --exec $(BLACK_DIR)/run $(PROVEFLAGS) $(black_tests)
 

@@ -56,6 +56,15 @@ for (@states) {
     child_tap($name, run_program($how, @launch, "$bin/mode", $mode));
 }
 
+# As `make LIBRSEQ=1` builds it: the constructor of librseq allocates before there is an area of its own.
+for (subject() eq 'rnalloc' ? @states[0 .. 8] : ()) {
+    my ($name, $env, $refused, $mode) = @$_;
+    my $library = "$ENV{RNALLOC_TEST_LIB}/librseq/librnalloc.so";
+    my @launch = @$refused ? ("$bin/refuse", @$refused, '--') : ();
+    my $how = {env => {%$env, @launch ? (REFUSE_PRELOAD => $library) : (LD_PRELOAD => $library)}, preload => ''};
+    child_tap("librseq: $name", run_program($how, @launch, "$bin/mode", $mode));
+}
+
 # Emulators have no rseq. memcheck would put its own malloc before ours. A limit on memory, since an emulator that keeps a
 # record for each page of a mapping would take the whole machine down for one of many TiB (seen).
 my $machine = `uname -m` =~ s/\n//r;

@@ -55,7 +55,6 @@ static void commit_begin(struct commit *plan) {
     plan->huge_start = plan->huge_end = 0;
     plan->donations = 0;
     plan->ahead = NULL;
-    plan->ahead_length = 0;
 }
 
 static bool may_donate(size_t hugepages) {
@@ -155,6 +154,12 @@ static void commit_plan(struct commit *plan, struct hugepage *hp, unsigned last,
     hp->advised = true;
 }
 
+/* Notes of [start, end) whether it is to be huge pages. Holds the lock. */
+static void advise_note(uintptr_t start, uintptr_t end, bool advised) {
+    for (uintptr_t at = start; at < end; at += HP_SIZE)
+        hp_of(at)->advised = advised;
+}
+
 /* Extends the plan to free hugepages behind it, more of them the larger the heap: each call that changes mappings makes
  * all page faults of the process wait. They are taken until the calls are made: nobody else may unmap them meanwhile.
  * Holds the lock. */
@@ -173,22 +178,20 @@ static void commit_ahead(struct commit *plan) {
         return;
     plan->ahead = next;
     plan->ahead_length = length;
-    bool advise = plan->huge_end == plan->end;
-    if (advise)
+    uintptr_t end = plan->end + (length << HP_SHIFT);
+    if (plan->huge_end == plan->end) {
         price_count(length);
-    for (size_t i = 0; advise && i < length; i++)
-        hp_of(plan->end + (i << HP_SHIFT))->advised = true;
-    plan->end += length << HP_SHIFT;
-    if (advise)
-        plan->huge_end = plan->end;
+        advise_note(plan->end, end, true);
+        plan->huge_end = end;
+    }
+    plan->end = end;
 }
 
 /* The system refused the plan: perhaps it was too much. Holds the lock. */
 static void commit_without_ahead(struct commit *plan) {
+    advise_note(plan->ahead->base, plan->end, false);
     plan->end = plan->ahead->base;
     plan->huge_end = min_size(plan->huge_end, plan->end);
-    for (size_t i = 0; i < plan->ahead_length; i++)
-        hp_of(plan->end + (i << HP_SHIFT))->advised = false;
     range_insert(plan->ahead, plan->ahead_length);
     plan->ahead = NULL;
 }
@@ -213,8 +216,7 @@ static void commit_huge(uintptr_t start, uintptr_t end, uintptr_t sample) {
         start = sample + HP_SIZE;
         if (price_take(sample)) {
             lock_take(&backend_lock);
-            for (uintptr_t at = start; at < end; at += HP_SIZE)
-                hp_of(at)->advised = false;
+            advise_note(start, end, false);
             lock_drop(&backend_lock);
             return;
         }
@@ -313,17 +315,28 @@ static bool run_use(uintptr_t start, size_t pages, struct commit *plan) {
     return clean;
 }
 
+/* How a run is wanted. */
+struct wish {
+    size_t pages;
+    size_t align;
+    bool growing;  /* in a roomy place */
+    bool packed;   /* in a hugepage that is in use already, or not at all */
+    bool resident; /* and then in a place that was resident before, or not at all */
+    size_t filled; /* pages at its start that the caller will move others to: a multiple of HP_PAGES */
+};
+
 /* Finds a place for the run. Holds the lock. 0 if there is none. */
-static uintptr_t run_find(size_t pages, size_t align, bool packed, bool resident) {
+static uintptr_t run_find(const struct wish *wish) {
+    size_t pages = wish->pages, align = wish->align;
     if (pages < HP_PAGES && align < HP_PAGES) {
         unsigned first;
         struct hugepage *hp = packer_find((unsigned)pages, (unsigned)align, &first);
-        if (hp && resident && bits_count(hp->dirty, first, (unsigned)pages) == 0)
+        if (hp && wish->resident && bits_count(hp->dirty, first, (unsigned)pages) == 0)
             return 0;
         if (hp)
             return hp->base + ((uintptr_t)first << RN_PAGE_SHIFT);
     }
-    if (packed)
+    if (wish->packed)
         return 0;
     struct hugepage *hp = range_take((pages + HP_PAGES - 1) / HP_PAGES, max_size(align / HP_PAGES, 1));
     return hp ? hp->base : 0;
@@ -338,16 +351,6 @@ static uintptr_t run_find_roomy(size_t pages) {
     return hp ? hp->base : 0;
 }
 
-/* How a run is wanted. */
-struct wish {
-    size_t pages;
-    size_t align;
-    bool growing;  /* in a roomy place */
-    bool packed;   /* in a hugepage that is in use already, or not at all */
-    bool resident; /* and then in a place that was resident before, or not at all */
-    size_t filled; /* pages at its start that the caller will move others to: a multiple of HP_PAGES */
-};
-
 /* *clean: no page was resident before, and *donated: but some are now. */
 static uintptr_t run_alloc(const struct wish *wish, bool *clean, bool *donated) {
     size_t pages = wish->pages;
@@ -359,7 +362,7 @@ static uintptr_t run_alloc(const struct wish *wish, bool *clean, bool *donated) 
     lock_take(&backend_lock);
     uintptr_t start = wish->growing ? run_find_roomy(pages) : 0;
     if (!start)
-        start = run_find(pages, wish->align, wish->packed, wish->resident);
+        start = run_find(wish);
     while (!start) {
         lock_drop(&backend_lock);
         if (wish->packed)
@@ -368,7 +371,7 @@ static uintptr_t run_alloc(const struct wish *wish, bool *clean, bool *donated) 
         if (region_grow(round_up(pages << RN_PAGE_SHIFT, HP_SIZE), align_bytes) != 0)
             return 0;
         lock_take(&backend_lock);
-        start = run_find(pages, wish->align, wish->packed, wish->resident);
+        start = run_find(wish);
     }
     size_t taken = pages;
     if (pages >= HP_PAGES || wish->growing)

@@ -1,7 +1,5 @@
 #include "frontend/pool.h"
 
-#include <string.h>
-
 #include "backend/backend.h"
 #include "base/fatal.h"
 #include "base/meta.h"

@@ -59,19 +59,20 @@ static size_t first_slots(unsigned class_index) {
     return size_classes[class_index].size > SMALL_OBJECT ? max_size(batch, 2) : batch * FIRST_BATCHES;
 }
 
+static size_t slots_bytes(size_t slots) { return max_size(slots * sizeof(void *), META_BLOCK_MIN); }
+
 /* Room for `capacity` objects, if there is memory. More than a page's is a long array at once: what is never used of it
  * is never resident, and the arrays that a cache would leave behind on its way there would be. Holds the lock. */
 static bool room_make(struct transfer *transfer, size_t capacity) {
     if (capacity <= transfer->room)
         return true;
     size_t room = capacity > PAGE_SLOTS ? max_size(capacity, LONG_SLOTS) : capacity;
-    size_t bytes = max_size(room * sizeof(void *), META_BLOCK_MIN);
-    void **array = meta_block_alloc(bytes);
+    void **array = meta_block_alloc(slots_bytes(room));
     if (!array)
         return false;
     if (transfer->room) {
         memcpy(array, transfer->slots, held(transfer) * sizeof *array);
-        meta_block_free(transfer->slots, max_size(transfer->room * sizeof *array, META_BLOCK_MIN));
+        meta_block_free(transfer->slots, slots_bytes(transfer->room));
     }
     transfer->slots = array;
     transfer->room = (uint32_t)room;
@@ -95,7 +96,7 @@ static void transfer_grow(struct transfer *transfer, unsigned class_index) {
 /* Gives the empty cache's array back: another class may want one as long. Holds the lock. */
 static void slots_give(struct transfer *transfer) {
     if (transfer->room)
-        meta_block_free(transfer->slots, max_size(transfer->room * sizeof(void *), META_BLOCK_MIN));
+        meta_block_free(transfer->slots, slots_bytes(transfer->room));
     transfer->capacity = transfer->room = 0;
 }
 

@@ -88,14 +88,15 @@ static bool is_librseq_ready(void) { return rseq_size != (unsigned)-1; }
 #endif
 
 static struct area *libc_area(void) {
-#ifdef RN_LIBRSEQ
     /* The C library's goes first: librseq does not find it where it comes after the C library in the order of search.
      */
-    if ((!&__rseq_size || __rseq_size == 0) && is_librseq_ready())
-        return (struct area *)(void *)(thread_pointer() + rseq_offset);
+    if (!&__rseq_size || __rseq_size == 0) {
+#ifdef RN_LIBRSEQ
+        if (is_librseq_ready())
+            return (struct area *)(void *)(thread_pointer() + rseq_offset);
 #endif
-    if (!&__rseq_size || __rseq_size == 0)
         return NULL;
+    }
     return (struct area *)(void *)(thread_pointer() + __rseq_offset);
 }
 

@@ -45,25 +45,19 @@ my @states = (
     ['glibc turned it off, membarrier refused', {%off}, ['membarrier=EPERM'], 'any'],
     ['both refused', {}, ['rseq=ENOSYS', 'membarrier=ENOSYS'], 'thread'],
 );
-for (@states) {
-    my ($name, $env, $refused, $mode) = @$_;
+sub state_holds {
+    my ($label, $library, $name, $env, $refused, $mode) = @_;
     my @launch = @$refused ? ("$bin/refuse", @$refused, '--') : ();
-    my $how = {env => {%$env}};
+    my $how = {env => {%$env}, preload => $library};
     if (@launch) {
         $how->{preload} = '';
-        $how->{env}{REFUSE_PRELOAD} = preloaded();
+        $how->{env}{REFUSE_PRELOAD} = $library;
     }
-    child_tap($name, run_program($how, @launch, "$bin/mode", $mode));
+    child_tap("$label$name", run_program($how, @launch, "$bin/mode", $mode));
 }
-
+state_holds('', preloaded(), @$_) for @states;
 # As `make LIBRSEQ=1` builds it: the constructor of librseq allocates before there is an area of its own.
-for (subject() eq 'rnalloc' ? @states[0 .. 8] : ()) {
-    my ($name, $env, $refused, $mode) = @$_;
-    my $library = "$ENV{RNALLOC_TEST_LIB}/librseq/librnalloc.so";
-    my @launch = @$refused ? ("$bin/refuse", @$refused, '--') : ();
-    my $how = {env => {%$env, @launch ? (REFUSE_PRELOAD => $library) : (LD_PRELOAD => $library)}, preload => ''};
-    child_tap("librseq: $name", run_program($how, @launch, "$bin/mode", $mode));
-}
+state_holds('librseq: ', "$ENV{RNALLOC_TEST_LIB}/librseq/librnalloc.so", @$_) for subject() eq 'rnalloc' ? @states[0 .. 8] : ();
 
 # Emulators have no rseq. memcheck would put its own malloc before ours. A limit on memory, since an emulator that keeps a
 # record for each page of a mapping would take the whole machine down for one of many TiB (seen).

@@ -133,11 +133,17 @@ static size_t mark_free(struct span *const *spans, const int *numbers, void **ob
     struct span *span = spans[0];
     size_t i = 0;
     do {
-        uint64_t bit = (uint64_t)1 << (numbers[i] % 64);
-        if (span->bits[numbers[i] / 64] & bit)
-            span_misuse(span->class_index, objects[i], "double free");
-        span->bits[numbers[i] / 64] |= bit;
-    } while (++i < count && spans[i] == span);
+        /* A word is changed in a register: else each object would wait for its neighbour's store. */
+        int word = numbers[i] / 64;
+        uint64_t bits = span->bits[word];
+        do {
+            uint64_t bit = (uint64_t)1 << (numbers[i] % 64);
+            if (bits & bit)
+                span_misuse(span->class_index, objects[i], "double free");
+            bits |= bit;
+        } while (++i < count && spans[i] == span && numbers[i] / 64 == word);
+        span->bits[word] = bits;
+    } while (i < count && spans[i] == span);
     return i;
 }
 

@@ -9,7 +9,9 @@ enum {
     POOL_STEP = 256 << 10,  /* of a pool's memory, committed at a time */
     PAGE_WORDS = 512,       /* of an array that fills a page */
     SMALL_OBJECT = 1024,    /* above: what an object costs its user dwarfs a refill, so a bin holds */
-    BIN_BYTES = 32 << 10,   /* no more than this, or one object */
+    BIN_BYTES = 32 << 10,   /* no more than this, or one object, */
+    BIN_SHARE = 128,        /* or in a big heap this part of it, */
+    BIN_MOST = 256 << 10,   /* up to this many bytes */
     FIRST_BYTES = 32 << 10, /* a bin's first capacity is at most this many bytes */
     FIRST_LINES = 4,        /* and of tiny objects as many as fill these cache lines: successive ones lie on several */
     BUDGET_SHARE = 2,       /* all pools may hold this part of the heap, if that is more than the option says */
@@ -70,7 +72,10 @@ static uint32_t first_capacity(unsigned class_index) {
 
 static uint32_t most_capacity(unsigned class_index) {
     size_t size = size_classes[class_index].size;
-    return size <= SMALL_OBJECT ? CAPACITY_MOST : (uint32_t)max_size(BIN_BYTES / size, 1);
+    if (size <= SMALL_OBJECT)
+        return CAPACITY_MOST;
+    size_t bytes = max_size(BIN_BYTES, min_size(backend_in_use() / BIN_SHARE, BIN_MOST));
+    return (uint32_t)max_size(bytes / size, 1);
 }
 
 static size_t pool_budget(void) {
@@ -176,9 +181,10 @@ static bool bin_move(struct pool *pool, unsigned class_index, uint32_t capacity)
 }
 
 bool bin_grow(struct pool *pool, unsigned class_index) {
-    if (!lock_try(&pool->lock))
-        return false;
     struct bin_room *room = &pool->room[class_index];
+    /* Bins for big objects are at their most soon, and refilled often: they need no lock. */
+    if (__atomic_load_n(&room->capacity, __ATOMIC_RELAXED) >= most_capacity(class_index) || !lock_try(&pool->lock))
+        return false;
     size_t size = size_classes[class_index].size;
     uint32_t capacity = room->capacity ? room->capacity * 2 + 1 : first_capacity(class_index);
     bool grown = false;

@@ -134,6 +134,32 @@ static void aging(void *options) {
     check_nothing_in_use();
 }
 
+static void churn_big(void) {
+    enum { BIG = 8192, LIVE_BIG = 60 };
+    void *blocks[LIVE_BIG];
+    for (int round = 0; round < 40; round++) {
+        for (size_t i = 0; i < LIVE_BIG; i++)
+            CHECK((blocks[i] = rnAlloc(BIG)) != NULL);
+        for (size_t i = 0; i < LIVE_BIG; i++)
+            rnFree(blocks[i]);
+    }
+}
+
+/* Bins for objects above 1 KiB hold 32 KiB in a small heap, and more in a big one. */
+static void big_objects(void *options) {
+    begin(options);
+    churn_big();
+    size_t small_heap = pools_free_bytes();
+    CHECK(small_heap <= (size_t)32 << 10);
+    void *kept = rnAlloc((size_t)20 << 20);
+    CHECK(kept);
+    churn_big();
+    CHECK(pools_free_bytes() > small_heap);
+    CHECK(pools_free_bytes() <= backend_in_use() / 128);
+    rnFree(kept);
+    check_nothing_in_use();
+}
+
 /* ---- Yielding ---- */
 
 /* Where demand passes from size to size, big objects that are free serve the next size. */
@@ -436,6 +462,11 @@ static void test_draining(void **state) {
     (void)state;
     each_mode(draining);
 }
+static void test_big_objects(void **state) {
+    (void)state;
+    each_mode(big_objects);
+}
+
 static void test_aging(void **state) {
     (void)state;
     each_mode(aging);
@@ -465,7 +496,7 @@ int main(void) {
         cmocka_unit_test(test_ended_threads), cmocka_unit_test(test_refused),
         cmocka_unit_test(test_first_use),     cmocka_unit_test(test_draining_vfork),
         cmocka_unit_test(test_born_in_fork),  cmocka_unit_test(test_aging),
-        cmocka_unit_test(test_yielding),
+        cmocka_unit_test(test_big_objects),   cmocka_unit_test(test_yielding),
     };
     return cmocka_run_group_tests_name("pools", tests, NULL, NULL);
 }

@@ -8,6 +8,7 @@
 
 #include "backend/backend.h"
 #include "base/meta.h"
+#include "base/tally.h"
 #include "middle/span.h"
 
 enum {
@@ -31,7 +32,7 @@ struct transfer {
 } RN_ALIGNED(RN_CACHE_LINE);
 
 static struct transfer transfers[RN_CLASSES] = {[0 ... RN_CLASSES - 1] = {.lock = LOCK_INIT(RANK_TRANSFER)}};
-static _Atomic size_t held_bytes;
+static struct tally held_bytes;
 static _Atomic unsigned hand; /* the class that age_next looks at */
 
 static uint32_t held(struct transfer *transfer) { return atomic_load_explicit(&transfer->count, memory_order_relaxed); }
@@ -40,9 +41,9 @@ static void hold(struct transfer *transfer, size_t count) {
     atomic_store_explicit(&transfer->count, (uint32_t)count, memory_order_relaxed);
 }
 
-size_t middle_cached(void) { return atomic_load_explicit(&held_bytes, memory_order_relaxed); }
+size_t middle_cached(void) { return tally_sum(&held_bytes); }
 
-static void held_add(size_t change) { shared_add(&held_bytes, change); }
+static void held_add(size_t change) { tally_add(&held_bytes, change); }
 
 /* Whether a cache may take `count` objects. In a process of one thread there is nobody to hand them to: they go to the
  * spans at once, from which they come back in the order that packs best; but for the smallest, whose memory is not
@@ -50,7 +51,7 @@ static void held_add(size_t change) { shared_add(&held_bytes, change); }
 static bool may_hold(size_t size, size_t count) {
     if (size > ALONE_MOST && lock_is_alone())
         return false;
-    return middle_cached() + count * size <= max_size(TRANSFER_MIN_BYTES, backend_in_use() / TRANSFER_SHARE);
+    return tally_about(&held_bytes) + count * size <= max_size(TRANSFER_MIN_BYTES, backend_in_use() / TRANSFER_SHARE);
 }
 
 /* A cache's room at first: two batches, but a flow of large objects is worth one. */

@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include "base/lock.h"
+#include "base/tally.h"
 #include "tests/unit/check.h"
 #include "tests/unit/cmock.h"
 
@@ -11,6 +12,7 @@ enum { THREADS = 8, ROUNDS = 50000 };
 static struct lock lock = LOCK_INIT(RANK_META);
 static size_t guarded;
 static _Atomic size_t shared;
+static struct tally tally;
 
 static void take_and_drop(void) {
     lock_take(&lock);
@@ -31,6 +33,9 @@ static void *count(void *unused) {
         lock_drop(&lock);
         shared_add(&shared, 3);
         shared_add(&shared, -(size_t)2);
+        tally_add(&tally, 5);
+        tally_add(&tally, -(size_t)4);
+        (void)tally_about(&tally);
     }
     return NULL;
 }
@@ -42,6 +47,10 @@ static void count_in_threads(void) {
     for (int i = 0; i < THREADS; i++)
         CHECK(pthread_join(threads[i], NULL) == 0);
     CHECK(guarded == THREADS * (size_t)ROUNDS && shared == THREADS * (size_t)ROUNDS && lock.state == 0);
+    CHECK(tally_sum(&tally) == THREADS * (size_t)ROUNDS);
+    for (int i = 0; i < TALLY_LOOKS; i++)
+        (void)tally_about(&tally);
+    CHECK(tally_about(&tally) == THREADS * (size_t)ROUNDS);
 }
 
 /* Alone until the first thread is made, and not while there are any. */
@@ -55,6 +64,10 @@ static void alone(void *unused) {
     shared_add(&shared, 5);
     shared_add(&shared, -(size_t)5);
     CHECK(shared == 0);
+    tally_add(&tally, 7);
+    CHECK(tally_sum(&tally) == 7 && tally_about(&tally) == 7);
+    tally_add(&tally, -(size_t)7);
+    CHECK(tally_sum(&tally) == 0 && tally_about(&tally) == 0);
     count_in_threads();
 }
 

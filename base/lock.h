@@ -121,7 +121,7 @@ static inline void lock_drop(struct lock *lock) {
 static inline void shared_add(_Atomic size_t *number, size_t change) {
 #if defined(__x86_64__)
     if (lock_is_alone()) { /* one instruction, so that a signal handler may do it too */
-        __asm__("add %1, %0" : "+m"(*number) : "er"(change) : "cc");
+        __asm__("addq %1, %0" : "+m"(*number) : "er"(change) : "cc");
         return;
     }
 #endif

@@ -64,6 +64,10 @@ static void alone(void *unused) {
     shared_add(&shared, 5);
     shared_add(&shared, -(size_t)5);
     CHECK(shared == 0);
+    shared_add(&shared, (size_t)1 << 32);
+    shared_add(&shared, -(size_t)1);
+    CHECK(shared == UINT32_MAX); /* all 64 bits, of a constant too */
+    shared_add(&shared, -(size_t)UINT32_MAX);
     tally_add(&tally, 7);
     CHECK(tally_sum(&tally) == 7 && tally_about(&tally) == 7);
     tally_add(&tally, -(size_t)7);

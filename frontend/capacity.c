@@ -9,9 +9,10 @@ enum {
     POOL_STEP = 256 << 10,  /* of a pool's memory, committed at a time */
     PAGE_WORDS = 512,       /* of an array that fills a page */
     SMALL_OBJECT = 1024,    /* above: what an object costs its user dwarfs a refill, so a bin holds */
-    BIN_BYTES = 32 << 10,   /* no more than this, or one object, */
+    BIN_BYTES = 32 << 10,   /* no more than this, */
     BIN_SHARE = 128,        /* or in a big heap this part of it, */
-    BIN_MOST = 256 << 10,   /* up to this many bytes */
+    BIN_MOST = 256 << 10,   /* up to this many bytes, */
+    BIN_LEAST = 3,          /* but this many, whatever their size, if they were in use together more than once */
     FIRST_BYTES = 32 << 10, /* a bin's first capacity is at most this many bytes */
     FIRST_LINES = 4,        /* and of tiny objects as many as fill these cache lines: successive ones lie on several */
     BUDGET_SHARE = 2,       /* all pools may hold this part of the heap, if that is more than the option says */
@@ -75,7 +76,7 @@ static uint32_t most_capacity(unsigned class_index) {
     if (size <= SMALL_OBJECT)
         return CAPACITY_MOST;
     size_t bytes = max_size(BIN_BYTES, min_size(backend_in_use() / BIN_SHARE, BIN_MOST));
-    return (uint32_t)max_size(bytes / size, 1);
+    return (uint32_t)max_size(bytes / size, BIN_LEAST);
 }
 
 static size_t pool_budget(void) {

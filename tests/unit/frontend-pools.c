@@ -134,29 +134,36 @@ static void aging(void *options) {
     check_nothing_in_use();
 }
 
-static void churn_big(void) {
-    enum { BIG = 8192, LIVE_BIG = 60 };
-    void *blocks[LIVE_BIG];
+static void churn(size_t size, size_t count) {
+    void *blocks[64];
     for (int round = 0; round < 40; round++) {
-        for (size_t i = 0; i < LIVE_BIG; i++)
-            CHECK((blocks[i] = rnAlloc(BIG)) != NULL);
-        for (size_t i = 0; i < LIVE_BIG; i++)
+        for (size_t i = 0; i < count; i++)
+            CHECK((blocks[i] = rnAlloc(size)) != NULL);
+        for (size_t i = 0; i < count; i++)
             rnFree(blocks[i]);
     }
 }
 
-/* Bins for objects above 1 KiB hold 32 KiB in a small heap, and more in a big one. */
+/* Bins for objects above 1 KiB hold 32 KiB in a small heap, and more in a big one; but of any size the few that a
+ * program has at once, and again. */
 static void big_objects(void *options) {
     begin(options);
-    churn_big();
+    const size_t big = 8192, large = (size_t)128 << 10;
+    churn(big, 60);
     size_t small_heap = pools_free_bytes();
     CHECK(small_heap <= (size_t)32 << 10);
     void *kept = rnAlloc((size_t)20 << 20);
     CHECK(kept);
-    churn_big();
-    CHECK(pools_free_bytes() > small_heap);
-    CHECK(pools_free_bytes() <= backend_in_use() / 128);
+    churn(big, 60);
+    size_t big_heap = pools_free_bytes();
+    CHECK(big_heap > small_heap && big_heap <= backend_in_use() / 128);
     rnFree(kept);
+    churn(large, 1);
+    CHECK(pools_free_bytes() == big_heap + large);
+    churn(large, 3);
+    CHECK(pools_free_bytes() == big_heap + 3 * large);
+    churn(large, 9);
+    CHECK(pools_free_bytes() <= big_heap + 3 * large);
     check_nothing_in_use();
 }
 

@@ -1,13 +1,11 @@
 /* pool_x86_64.S: the fast path and the pool operations for x86-64. Twin of pool_aarch64.S: the same functions in the
  * same order.
  *
- * Rules, from rseq(2) and librseq's documentation: start_ip is the instruction after the store to rseq_cs; inside
- * are the load of
- * the id, of the pool, of the bin, all checks, and as last instruction the single store that commits; no call; no
- * register that
- * is needed at the restart is written inside. abort_ip is outside, preceded by the signature that the C library
- * registered with,
- * and goes back to the store. A branch out of a section needs no care: the kernel looks at the instruction pointer.
+ * Rules, from rseq(2) and librseq's documentation: start_ip is the instruction after the store to rseq_cs; inside are
+ * the load of the id, of the pool, of the bin, all checks, and as last instruction the single store that commits; no
+ * call; no register that is needed at the restart is written inside. abort_ip is outside, preceded by the signature that
+ * the C library registered with, and goes back to the store. A branch out of a section needs no care: the kernel looks
+ * at the instruction pointer.
  *
  * Register use in the sections: rdx area, r8 offset of the id in it, r9 pool_of, rsi pool, rcx class, r10 offset in
  * the pool.
@@ -170,8 +168,8 @@
 	END free
 
 /* rn_push_batch(class edi, objects rsi, count rdx, area rcx): pushes as many as there is room for.
- *   room = (end - current) / 8, at least 0; k = min(room, count); slots above current = objects; commit: current +=
- * 8 * k
+ *   room = (end - current) / 8, at least 0; k = min(room, count); slots above current = objects;
+ *   commit: current += 8 * k
  */
 	HIDDEN_FUNCTION rn_push_batch
 	mov	%edi, %edi
@@ -209,8 +207,8 @@
 	RSEQ_ABORT
 	END rn_push_batch
 
-/* rn_pop_batch(class edi, objects rsi, count rdx, area rcx): pops until the mark or `count`; commit: current -= 8 *
- * popped. */
+/* rn_pop_batch(class edi, objects rsi, count rdx, area rcx): pops until the mark or `count`;
+ *   commit: current -= 8 * popped */
 	HIDDEN_FUNCTION rn_pop_batch
 	mov	%edi, %edi
 	RSEQ_BEGIN_AT rcx, rax
@@ -245,8 +243,8 @@
 	RSEQ_ABORT
 	END rn_pop_batch
 
-/* rn_set_end(class edi, end esi, pool rdx, area rcx): commit: end = the new one, if the pool is the thread's and
- * current <= end. */
+/* rn_set_end(class edi, end esi, pool rdx, area rcx):
+ *   commit: end = the new one, if the pool is the thread's and current <= end */
 	HIDDEN_FUNCTION rn_set_end
 	mov	%edi, %edi
 	RSEQ_BEGIN_AT rcx, rax
@@ -270,8 +268,8 @@
 	END rn_set_end
 
 /* rn_move_bin(class edi, area rsi, pool rdx, old_base ecx, new_base r8d, new_end r9d): rbx is saved outside of the
- * section; copies the slots above old_base up to current
- * to above new_base; commit: {current, end} in one store of 64 bits. */
+ * section; copies the slots above old_base up to current to above new_base;
+ *   commit: {current, end} in one store of 64 bits */
 	HIDDEN_FUNCTION rn_move_bin
 	push	%rbx
 	CFI_ADJUST 8
@@ -321,11 +319,9 @@
 	RSEQ_ABORT
 	END rn_move_bin
 
-/* vfork(2): the child runs in the parent's memory and TLS, but the kernel gave it no rseq, while the ids in the
- * shared TLS stay
- * plausible. So the thread has no area until the parent is back. The return address must survive the child's own
- * returns: it
- * waits in a register, which the system call keeps for both. */
+/* vfork(2): the child runs in the parent's memory and TLS, but the kernel gave it no rseq, while the ids in the shared
+ * TLS stay plausible. So the thread has no area until the parent is back. The return address must survive the child's
+ * own returns: it waits in a register, which the system call keeps for both. */
 	FUNCTION vfork
 	pop	%rdi
 	CFI_ADJUST -8

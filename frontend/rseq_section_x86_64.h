@@ -32,9 +32,8 @@
 	.cfi_adjust_cfa_offset \bytes
 .endm
 
-/* The store to rseq_cs, through the registers given; sets `section` for the labels of this sequence. The descriptor
- * is struct
- * rseq_cs of linux/rseq.h; its pointer array is for debuggers, which must not stop inside. */
+/* The store to rseq_cs, through the registers given; sets `section` for the labels of this sequence. The descriptor is
+ * struct rseq_cs of linux/rseq.h; its pointer array is for debuggers, which must not stop inside. */
 .set section, 0
 .macro RSEQ_BEGIN_AT area:req, scratch:req
 	.set section, section + 1

@@ -3,9 +3,9 @@
  *
  * Rules, from rseq(2) and librseq's documentation: start_ip is the instruction after the store to rseq_cs; inside are
  * the load of the id, of the pool, of the bin, all checks, and as last instruction the single store that commits; no
- * call; no register that is needed at the restart is written inside. abort_ip is outside, preceded by the signature that
- * the C library registered with, and goes back to the store. A branch out of a section needs no care: the kernel looks
- * at the instruction pointer.
+ * call; no register that is needed at the restart is written inside. abort_ip is outside, preceded by the signature
+ * that the C library registered with, and goes back to the store. A branch out of a section needs no care: the kernel
+ * looks at the instruction pointer.
  *
  * Register use in the sections: rdx area, r8 offset of the id in it, r9 pool_of, rsi pool, rcx class, r10 offset in
  * the pool.

@@ -84,6 +84,8 @@ static size_t pool_budget(void) {
     return max_size(option_get(OPT_POOL_KIB) << 10, min_size(share, BUDGET_MOST));
 }
 
+size_t pools_room(void) { return pools_can_drain() ? atomic_load_explicit(&capacity_total, memory_order_relaxed) : 0; }
+
 void capacity_change(struct pool *pool, struct bin_room *room, uint32_t capacity, size_t size) {
     size_t change = ((size_t)capacity - room->capacity) * size;
     room->capacity = capacity;

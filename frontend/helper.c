@@ -28,12 +28,12 @@ static uint32_t poked;  /* the futex: 1 when there may be work */
 
 static size_t threshold(void) { return option_get(OPT_HELPER_MIN_MIB) << 20; }
 
-/* From slow paths: a look at two counters, and a wake-up when they say so. What is free in spans does not count: only
- * the program can make their pages free. */
+/* From slow paths: a look at some counters, and a wake-up when they say so. What is free in spans does not count: only
+ * the program can make their pages free. Of pools the room counts: what comes into it comes by the fast path. */
 void helper_poke(void) {
     if (__atomic_load_n(&poked, __ATOMIC_RELAXED) != 0 || !__atomic_load_n(&alive, __ATOMIC_RELAXED))
         return;
-    if (backend_free_resident() + middle_cached() > threshold()) {
+    if (backend_free_resident() + middle_cached() > threshold() || pools_room() > threshold()) {
         /* release: pairs with the acquire in helper_sleep */
         __atomic_store_n(&poked, 1, __ATOMIC_RELEASE);
         os_wake(&poked, 1);
@@ -49,15 +49,16 @@ static bool helper_work(unsigned *quiet, size_t *last_in_use) {
     *quiet = same ? *quiet + 1 : 0;
     (void)pools_drain(false);
     (void)backend_release_step();
+    bool is_roomy = pools_room() > threshold(); /* until they are idle, and emptied: nobody will say when they fill */
     if (backend_free_resident() + middle_cached() <= threshold())
-        return backend_excess() != 0;
+        return is_roomy || backend_excess() != 0;
     if (*quiet >= QUIET_LOOKS) {
         (void)middle_flush();
         (void)locked_drain();
         (void)backend_release(max_size(threshold() / 2, option_get(OPT_RETAIN_MIB) << 20), true);
         backend_stats(&pages);
         *last_in_use = pages.in_use;
-        return *quiet < 2 * QUIET_LOOKS;
+        return is_roomy || *quiet < 2 * QUIET_LOOKS;
     }
     return true;
 }

@@ -249,12 +249,20 @@ static size_t pool_empty(struct pool *pool) {
     return bytes;
 }
 
+/* An idle pool without objects too, if it has room for some: else they would come by the fast path, and nobody would
+ * know. */
 static bool is_victim(struct pool *pool, bool all) {
     uint64_t fingerprint = pool_fingerprint(pool);
     bool idle = fingerprint == pool->fingerprint;
     pool->fingerprint = fingerprint;
-    return (all || idle) && pool_free_bytes(pool) != 0;
+    if (pool_free_bytes(pool) != 0)
+        return all || idle;
+    return idle && __atomic_load_n(&pool->capacity_bytes, __ATOMIC_RELAXED) != 0;
 }
+
+static _Atomic bool stop_failed; /* the last time */
+
+bool pools_can_drain(void) { return rn_mode.can_stop && !atomic_load_explicit(&stop_failed, memory_order_relaxed); }
 
 /* Stops the victims among the ids, waits until no section is in one of them, empties and opens them again. Holds
  * drain_lock. */
@@ -272,6 +280,7 @@ static size_t drain_ids(unsigned first, unsigned end, bool all) {
     if (!any)
         return 0;
     bool stopped = !process_has_threads() || os_membarrier() == 0;
+    atomic_store_explicit(&stop_failed, !stopped, memory_order_relaxed);
     for (unsigned i = first; i < end; i++) {
         struct pool *pool = atomic_load_explicit(&pools[i], memory_order_relaxed);
         if (!pool || atomic_load_explicit(&rn_fast.pool_of[i], memory_order_relaxed) == pool)

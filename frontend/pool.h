@@ -169,6 +169,8 @@ bool pool_commit(struct pool *pool, uint32_t committed, size_t offset, size_t li
 bool bin_grow(struct pool *pool, unsigned class_index);
 /* Notes a bin's new capacity, of objects of `size`. Caller holds the lock. */
 void capacity_change(struct pool *pool, struct bin_room *room, uint32_t capacity, size_t size);
+/* Bytes that the bins of all pools may hold; 0 where the helper could not empty them. */
+size_t pools_room(void);
 /* The heap is larger than ever lately: looks at some bins, for what stands still in them keeps spans from serving other
  * classes. */
 void pool_age(struct pool *pool, unsigned class_index);
@@ -181,6 +183,8 @@ size_t pools_free_bytes(void);
 unsigned pools_count(void);
 /* Empties pools into the middle tier: those that nobody used since the last call, or all. Returns the bytes moved. */
 size_t pools_drain(bool all);
+/* Pools that other threads use can be emptied, as far as is known. */
+bool pools_can_drain(void);
 /* Empties the pool of an id whose thread is gone. */
 void pool_abandon(uint32_t id);
 void pools_lock_all(void);

@@ -36,6 +36,9 @@ for my $options ($is_ours ? ('', 'rseq=0') : ('')) {
     child_tap("moments$label", run_program({env => $env}, "$bin/moments"));
     child_tap("phases$label", run_program({env => $env}, "$bin/phases", 64, 2));
 }
+if ($is_ours) {
+    child_tap("slumber ($_)", run_program({env => {RNALLOC_OPTIONS => $_}}, "$bin/slumber")) for ('', 'cid=0');
+}
 limited('ulimit -v 131072, glibc without rseq', '-v 131072', {GLIBC_TUNABLES => 'glibc.pthread.rseq=0'}, "$bin/limit", 'outer', 128, 60);
 child_tap('moments, bound at once', run_program({env => {LD_BIND_NOW => 1}}, "$bin/moments"));
 

@@ -12,7 +12,8 @@
 #include "base/lock.h"
 
 enum {
-    TALLY_PARTS = 16,
+    TALLY_BITS = 4,
+    TALLY_PARTS = 1 << TALLY_BITS,
     TALLY_LOOKS = 8, /* looks at tally_about from one sum to the next */
 };
 
@@ -30,7 +31,7 @@ struct tally {
 /* The calling thread's: threads lie apart by a stack or more. */
 static inline struct tally_part *tally_part(struct tally *tally) {
     uint64_t name = (uintptr_t)&lock_self >> 12;
-    return &tally->parts[name * 0x9e3779b97f4a7c15 >> 60];
+    return &tally->parts[name * 0x9e3779b97f4a7c15 >> (64 - TALLY_BITS)];
 }
 
 static inline void tally_add(struct tally *tally, size_t change) {

@@ -89,7 +89,7 @@ size_t pools_room(void) { return pools_can_drain() ? atomic_load_explicit(&capac
 void capacity_change(struct pool *pool, struct bin_room *room, uint32_t capacity, size_t size) {
     size_t change = ((size_t)capacity - room->capacity) * size;
     room->capacity = capacity;
-    pool->capacity_bytes += change;
+    __atomic_store_n(&pool->capacity_bytes, pool->capacity_bytes + change, __ATOMIC_RELAXED);
     if (size >= POOL_BIG)
         __atomic_store_n(&pool->big_bytes, pool->big_bytes + change, __ATOMIC_RELAXED);
     shared_add(&capacity_total, change);

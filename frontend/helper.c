@@ -1,10 +1,10 @@
 /* helper.c: the thread that gives an idle process's memory back.
  *
  * It is born only in our pthread_create, after the real call returned and with no lock held: glibc calls free under the
- * lock of its stack cache, which pthread_create takes, so never inside malloc or free. It sleeps on a futex without a
- * timeout until a slow path sees more free memory than the threshold and pokes it; it works while there is excess; it
- * ends after a minute in which it did nothing and the heap was small, to be born again at the next pthread_create. A
- * child of fork forgets it. */
+ * lock of its stack cache, which pthread_create takes, so never inside malloc or free. It sleeps on a futex until
+ * a slow path sees more free memory than the threshold, or room for it in pools, and pokes it; it works while there is
+ * excess or such room; it ends after a minute in which it did nothing and the heap was small, to be born again at the
+ * next pthread_create. A child of fork forgets it. */
 #include <pthread.h>
 #include <signal.h>
 
@@ -33,7 +33,7 @@ static size_t threshold(void) { return option_get(OPT_HELPER_MIN_MIB) << 20; }
 void helper_poke(void) {
     if (__atomic_load_n(&poked, __ATOMIC_RELAXED) != 0 || !__atomic_load_n(&alive, __ATOMIC_RELAXED))
         return;
-    if (backend_free_resident() + middle_cached() > threshold() || pools_room() > threshold()) {
+    if (pools_room() > threshold() || backend_free_resident() + middle_cached() > threshold()) {
         /* release: pairs with the acquire in helper_sleep */
         __atomic_store_n(&poked, 1, __ATOMIC_RELEASE);
         os_wake(&poked, 1);

@@ -89,7 +89,7 @@ struct pool {
     uint32_t committed;
     uint32_t limit;
     uint32_t hand;              /* the class whose bin is looked at next for capacity */
-    size_t capacity_bytes;      /* of all bins */
+    size_t capacity_bytes;      /* of all bins; read without the lock */
     _Atomic size_t in_use_most; /* of the heap, lately, when bins were looked at for what stands still */
     size_t big_bytes;           /* of those for objects from POOL_BIG on; read without the lock */
     size_t fresh_seen;          /* backend_fresh when the big objects were last yielded; a hint, without the lock */
@@ -181,7 +181,8 @@ void *pool_refill(unsigned class_index);
 void pool_overflow(unsigned class_index, void *object);
 size_t pools_free_bytes(void);
 unsigned pools_count(void);
-/* Empties pools into the middle tier: those that nobody used since the last call, or all. Returns the bytes moved. */
+/* Empties pools into the middle tier: those that nobody used since the last call, or all. They lose their
+ * room, those that nobody used also where they are empty. Returns the bytes moved. */
 size_t pools_drain(bool all);
 /* Pools that other threads use can be emptied, as far as is known. */
 bool pools_can_drain(void);

@@ -28,39 +28,42 @@ static uint32_t poked;  /* the futex: 1 when there may be work */
 
 static size_t threshold(void) { return option_get(OPT_HELPER_MIN_MIB) << 20; }
 
+/* What could be given back, but for pools. */
+static size_t free_bytes(void) { return backend_free_resident() + middle_cached(); }
+
 /* From slow paths: a look at some counters, and a wake-up when they say so. What is free in spans does not count: only
  * the program can make their pages free. Of pools the room counts: what comes into it comes by the fast path. */
 void helper_poke(void) {
     if (__atomic_load_n(&poked, __ATOMIC_RELAXED) != 0 || !__atomic_load_n(&alive, __ATOMIC_RELAXED))
         return;
-    if (pools_room() > threshold() || backend_free_resident() + middle_cached() > threshold()) {
+    if (pools_room() > threshold() || free_bytes() > threshold()) {
         /* release: pairs with the acquire in helper_sleep */
         __atomic_store_n(&poked, 1, __ATOMIC_RELEASE);
         os_wake(&poked, 1);
     }
 }
 
-/* One look. Returns whether another is due soon. */
-static bool helper_work(unsigned *quiet, size_t *last_in_use) {
-    struct backend_stats pages;
-    backend_stats(&pages);
-    bool same = pages.in_use == *last_in_use;
-    *last_in_use = pages.in_use;
-    *quiet = same ? *quiet + 1 : 0;
+/* What is due at a look. Returns whether another is due soon. */
+static bool helper_work(unsigned quiet) {
     (void)pools_drain(false);
     (void)backend_release_step();
     bool is_roomy = pools_room() > threshold(); /* until they are idle, and emptied: nobody will say when they fill */
-    if (backend_free_resident() + middle_cached() <= threshold())
+    if (free_bytes() <= threshold())
         return is_roomy || backend_excess() != 0;
-    if (*quiet >= QUIET_LOOKS) {
-        (void)middle_flush();
-        (void)locked_drain();
-        (void)backend_release(max_size(threshold() / 2, option_get(OPT_RETAIN_MIB) << 20), true);
-        backend_stats(&pages);
-        *last_in_use = pages.in_use;
-        return is_roomy || *quiet < 2 * QUIET_LOOKS;
-    }
-    return true;
+    if (quiet < QUIET_LOOKS)
+        return true;
+    (void)middle_flush();
+    (void)locked_drain();
+    (void)backend_release(max_size(threshold() / 2, option_get(OPT_RETAIN_MIB) << 20), true);
+    return is_roomy || quiet < 2 * QUIET_LOOKS;
+}
+
+/* One look. Quiet is a process whose pages in use are as the last look left them. */
+static bool helper_look(unsigned *quiet, size_t *last_in_use) {
+    *quiet = backend_in_use() == *last_in_use ? *quiet + 1 : 0;
+    bool again = helper_work(*quiet);
+    *last_in_use = backend_in_use();
+    return again;
 }
 
 /* Sleeps until poked; false when a minute passed without. */
@@ -91,7 +94,7 @@ static void *helper_main(void *unused) {
     do {
         unsigned quiet = 0;
         size_t last_in_use = 0;
-        while (!__atomic_load_n(&ending, __ATOMIC_RELAXED) && helper_work(&quiet, &last_in_use))
+        while (!__atomic_load_n(&ending, __ATOMIC_RELAXED) && helper_look(&quiet, &last_in_use))
             os_wait(&ending, 0, WORK_MS);
     } while (helper_sleep());
     lock_take(&helper_lock);

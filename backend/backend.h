@@ -71,6 +71,9 @@ void backend_limit_changed(void);
  */
 size_t backend_release_step(void);
 
+/* The most bytes in use by runs lately, relaxed. */
+size_t backend_demand(void);
+
 /* Free bytes that are resident and exceed what recent demand justifies. Reads counters only. */
 size_t backend_excess(void);
 

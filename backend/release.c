@@ -92,6 +92,8 @@ static size_t excess_pages(size_t peak) {
     return resident > keep ? resident - keep : 0;
 }
 
+size_t backend_demand(void) { return total_get(&backend_totals.peak_pages) << RN_PAGE_SHIFT; }
+
 size_t backend_excess(void) { return excess_pages(total_get(&backend_totals.peak_pages)) << RN_PAGE_SHIFT; }
 
 void range_insert_clean(struct hugepage *first, size_t length, bool still_committed) {

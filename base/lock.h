@@ -20,6 +20,7 @@ enum lock_rank {
     RANK_HELPER,   /* birth and death of the helper thread */
     RANK_DRAIN,    /* stopping and draining of other CPUs' pools */
     RANK_POOL,     /* one pool's capacities; locked pools' contents */
+    RANK_DOMAIN,   /* which parts of the middle tier are in use */
     RANK_TRANSFER, /* one class's transfer cache */
     RANK_CENTRAL,  /* one class's spans */
     RANK_SPARE,    /* empty spans that wait */

@@ -192,11 +192,14 @@ int os_membarrier(void) {
 
 /* The raw call gives the size of the kernel's mask in bytes, which glibc's wrapper hides. sched_getaffinity(2), "C
  * library/kernel differences". */
-unsigned os_cpu_bound(void) {
+unsigned os_cpu_bound(unsigned *usable) {
     int saved = errno;
     unsigned long mask[8192 / (8 * sizeof(unsigned long))];
     long bytes = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
     errno = saved;
+    *usable = 0;
+    for (long i = 0; i < bytes / (long)sizeof mask[0]; i++)
+        *usable += (unsigned)__builtin_popcountl(mask[i]);
     return bytes > 0 ? (unsigned)bytes * 8 : 64;
 }
 

@@ -68,8 +68,9 @@ void os_wake(uint32_t *word, int count);
 int os_membarrier_register(void);
 int os_membarrier(void);
 
-/* An upper bound on CPU ids: bits in the kernel's CPU mask, by sched_getaffinity(2); at least 1. */
-unsigned os_cpu_bound(void);
+/* An upper bound on CPU ids: bits in the kernel's CPU mask, by sched_getaffinity(2); at least 1. *usable: how many CPUs
+ * the thread may run on; 0 where that is not known. */
+unsigned os_cpu_bound(unsigned *usable);
 
 /* For the measure of short times. */
 uint64_t os_now_ns(void);

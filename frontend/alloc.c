@@ -237,7 +237,7 @@ static void *alloc_aligned_class(size_t alignment, size_t size, unsigned class_i
     if (RN_LIKELY(((uintptr_t)block & (alignment - 1)) == 0))
         return block;
     rnFree(block);
-    block = middle_take_exact(class_index);
+    block = middle_take_exact(pool_id(), class_index);
     return block ? block : no_memory();
 }
 
@@ -331,7 +331,7 @@ RN_EXPORT size_t rnAllocBatch(size_t size, void **blocks, size_t count) {
     if (class_index)
         done = rn_pop_batch(class_index, blocks, count, rn_thread.area);
     while (class_index && count - done >= size_classes[class_index].batch) {
-        size_t got = middle_take(class_index, blocks + done, count - done, count - done);
+        size_t got = middle_take(pool_id(), class_index, blocks + done, count - done, count - done);
         if (got == 0)
             break;
         done += got;

@@ -29,7 +29,7 @@ static uint32_t poked;  /* the futex: 1 when there may be work */
 static size_t threshold(void) { return option_get(OPT_HELPER_MIN_MIB) << 20; }
 
 /* What could be given back, but for pools. */
-static size_t free_bytes(void) { return backend_free_resident() + middle_cached(); }
+static size_t free_bytes(void) { return backend_free_resident() + middle_cached() + middle_spare(); }
 
 /* From slow paths: a look at some counters, and a wake-up when they say so. What is free in spans does not count: only
  * the program can make their pages free. Of pools the room counts: what comes into it comes by the fast path. */
@@ -46,6 +46,7 @@ void helper_poke(void) {
 /* What is due at a look. Returns whether another is due soon. */
 static bool helper_work(unsigned quiet) {
     (void)pools_drain(false);
+    middle_trim();
     (void)backend_release_step();
     bool is_roomy = pools_room() > threshold(); /* until they are idle, and emptied: nobody will say when they fill */
     if (free_bytes() <= threshold())

@@ -27,6 +27,8 @@ static struct shard *own_shard(void) {
     return &shards[(self >> 12 ^ self >> 20) % SHARDS];
 }
 
+static unsigned shard_id(const struct shard *shard) { return (unsigned)(shard - shards); }
+
 static uint32_t capacity_of(unsigned class_index) {
     return (uint32_t)max_size(min_size(LOCKED_SLOTS, LOCKED_BYTES / size_classes[class_index].size), 1);
 }
@@ -44,12 +46,12 @@ void *locked_take(unsigned class_index) {
     lock_take(&shard->lock);
     struct locked_bin *bin = bin_of(shard, class_index);
     if (bin && bin->count == 0)
-        bin->count = (uint32_t)middle_take(class_index, bin->slots, (capacity_of(class_index) + 1) / 2,
+        bin->count = (uint32_t)middle_take(shard_id(shard), class_index, bin->slots, (capacity_of(class_index) + 1) / 2,
                                            capacity_of(class_index));
     if (bin && bin->count)
         object = bin->slots[--bin->count];
     lock_drop(&shard->lock);
-    if (!bin && middle_take(class_index, &object, 1, 1) == 0)
+    if (!bin && middle_take(shard_id(shard), class_index, &object, 1, 1) == 0)
         return NULL;
     return object;
 }
@@ -63,13 +65,13 @@ void locked_put(unsigned class_index, void *object) {
         if (bin->count == capacity) {
             uint32_t half = (capacity + 1) / 2;
             bin->count -= half;
-            middle_put(class_index, bin->slots + bin->count, half);
+            middle_put(shard_id(shard), class_index, bin->slots + bin->count, half);
         }
         bin->slots[bin->count++] = object;
     }
     lock_drop(&shard->lock);
     if (!bin)
-        middle_put(class_index, &object, 1);
+        middle_put(shard_id(shard), class_index, &object, 1);
 }
 
 size_t locked_free_bytes(void) {
@@ -90,7 +92,7 @@ size_t locked_drain(void) {
         for (unsigned c = 1; shards[i].bins && c < RN_CLASSES; c++) {
             struct locked_bin *bin = &shards[i].bins[c];
             if (bin->count)
-                middle_put(c, bin->slots, bin->count);
+                middle_put((unsigned)i, c, bin->slots, bin->count);
             bytes += (size_t)bin->count * size_classes[c].size;
             bin->count = 0;
         }

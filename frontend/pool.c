@@ -117,6 +117,11 @@ static bool current_id(uint32_t *id) {
     return true;
 }
 
+unsigned pool_id(void) {
+    uint32_t id;
+    return current_id(&id) ? id : 0;
+}
+
 static struct pool *current_pool(void) {
     uint32_t id;
     return current_id(&id) ? pool_get(id) : NULL;
@@ -146,12 +151,12 @@ static void check_mark(struct pool *pool, unsigned class_index) {
 /* From the middle tier, whose memory is to last before there is more of it. */
 static size_t objects_fetch(struct pool *pool, unsigned class_index, void **batch, size_t count, size_t most) {
     if (RN_UNLIKELY(pool_may_yield(pool))) {
-        size_t got = middle_take_resident(class_index, batch, count, most);
+        size_t got = middle_take_resident(pool->id, class_index, batch, count, most);
         if (got)
             return got;
         pool_yield(pool);
     }
-    return middle_take(class_index, batch, count, most);
+    return middle_take(pool->id, class_index, batch, count, most);
 }
 
 /* You are here because the bin was empty. Grows it if it overflowed before, or is smaller than a batch; fetches a
@@ -176,7 +181,7 @@ void *pool_refill(unsigned class_index) {
     void *object = batch[--count];
     size_t pushed = count ? rn_push_batch(class_index, batch, count, rn_thread.area) : 0;
     if (pushed < count)
-        middle_put(class_index, batch + pushed, count - pushed);
+        middle_put(pool->id, class_index, batch + pushed, count - pushed);
     return object;
 }
 
@@ -197,7 +202,7 @@ void pool_overflow(unsigned class_index, void *object) {
     size_t count = rn_pop_batch(class_index, batch, batch_for(class_index, capacity), rn_thread.area);
     if (count == 0 || !rn_push_batch(class_index, &object, 1, rn_thread.area))
         batch[count++] = object;
-    middle_put(class_index, batch, count);
+    middle_put(pool->id, class_index, batch, count);
 }
 
 /* ---- Other ids' pools ---- */
@@ -241,7 +246,7 @@ static size_t pool_empty(struct pool *pool) {
         atomic_store_explicit(&bin->current, room->base, memory_order_relaxed);
         atomic_store_explicit(&bin->end, room->base, memory_order_relaxed);
         if (count)
-            middle_put(i, bin_slot(pool, room->base + SLOT), count);
+            middle_put(pool->id, i, bin_slot(pool, room->base + SLOT), count);
         bytes += (size_t)count * size_classes[i].size;
         capacity_change(pool, room, 0, size_classes[i].size);
         room->overflowed = false;
@@ -306,7 +311,7 @@ static size_t drain_own(void) {
     for (unsigned i = 1; i < RN_CLASSES; i++) {
         size_t count;
         while ((count = rn_pop_batch(i, batch, BATCH_MOST, rn_thread.area)) != 0) {
-            middle_put(i, batch, count);
+            middle_put(pool_id(), i, batch, count);
             bytes += count * size_classes[i].size;
         }
     }
@@ -376,6 +381,6 @@ bool pool_top_is(unsigned class_index, const void *object) {
     if (top == object)
         return true;
     if (rn_push_batch(class_index, &top, 1, rn_thread.area) == 0)
-        middle_put(class_index, &top, 1);
+        middle_put(id, class_index, &top, 1);
     return false;
 }

@@ -177,6 +177,8 @@ void pool_age(struct pool *pool, unsigned class_index);
 
 /* pool.c */
 bool pools_init(void);
+/* The id of the calling thread's pool, or 0 if it has none: a hint. */
+unsigned pool_id(void);
 void *pool_refill(unsigned class_index);
 void pool_overflow(unsigned class_index, void *object);
 size_t pools_free_bytes(void);

@@ -205,7 +205,8 @@ static bool has_cid(void) {
 
 void mode_init(void) {
     int saved = errno;
-    unsigned cpus = os_cpu_bound();
+    unsigned usable, cpus = os_cpu_bound(&usable);
+    middle_init(usable ? usable : cpus);
     if (use_rseq()) {
         bool cid = has_cid();
         rn_mode.kind = cid ? RN_MODE_RSEQ_CID : RN_MODE_RSEQ_CPU;

@@ -8,6 +8,7 @@
 #include "pagemap/pagemap.h"
 
 enum {
+    SURPLUS_SHARE = 8,   /* of its objects that a domain has free: others may take them */
     LENDERS = 2,         /* classes above that may lend */
     SMALL_OBJECT = 1024, /* up to here classes do not borrow: rounding would cost more */
 };
@@ -16,10 +17,12 @@ struct central {
     struct lock lock;
     uint32_t occupied; /* bit i: lists[i] is not empty */
     _Atomic size_t free_objects;
+    _Atomic size_t objects; /* of all its spans, listed or full */
     struct span *lists[CENTRAL_LISTS];
 } RN_ALIGNED(RN_CACHE_LINE);
 
-static struct central centrals[RN_CLASSES] = {[0 ... RN_CLASSES - 1] = {.lock = LOCK_INIT(RANK_CENTRAL)}};
+static struct central centrals[DOMAINS][RN_CLASSES] = {
+    [0 ... DOMAINS - 1] = {[0 ... RN_CLASSES - 1] = {.lock = LOCK_INIT(RANK_CENTRAL)}}};
 
 static unsigned list_of(const struct span *span) { return 31u - (unsigned)__builtin_clz(span->free); }
 
@@ -57,16 +60,28 @@ static void count_free(struct central *central, size_t change) {
     atomic_store_explicit(&central->free_objects, now, memory_order_relaxed);
 }
 
-/* Takes what the listed spans have. Holds the lock. */
-static size_t take_listed(struct central *central, void **objects, size_t count) {
+/* The full span goes to another domain. Holds the lock of the one it belonged to. */
+static void span_move(struct central *central, struct span *span, unsigned domain) {
+    size_t objects = size_classes[span->class_index].objects;
+    /* release: pairs with the acquire in span_domain: whoever finds the span there will take another lock */
+    atomic_store_explicit(&span->domain, (uint16_t)domain, memory_order_release);
+    shared_add(&central->objects, -objects);
+    shared_add(&centrals[domain][span->class_index].objects, objects);
+}
+
+/* Takes what the listed spans have, for the domain, to which go those that nothing is left of. Holds the lock. */
+static size_t take_listed(struct central *central, unsigned domain, void **objects, size_t count) {
     size_t taken = 0;
     while (taken < count && central->occupied) {
         struct span *span = central->lists[__builtin_ctz(central->occupied)];
         taken += span_take(span, objects + taken, count - taken);
-        if (span->free == 0)
+        if (span->free == 0) {
             list_remove(central, span);
-        else
+            if (RN_UNLIKELY(span_domain(span) != domain))
+                span_move(central, span, domain);
+        } else {
             list_update(central, span);
+        }
     }
     count_free(central, -taken);
     return taken;
@@ -82,37 +97,48 @@ static bool may_lend(unsigned class_index, unsigned other) {
 
 /* Free objects of somewhat larger classes, before a new span is made: what one class has too much and another too
  * little of would else be held twice. The pagemap knows an object's own class, to which it is freed. */
-static size_t borrow(unsigned class_index, void **objects, size_t count) {
+static size_t borrow(unsigned domain, unsigned class_index, void **objects, size_t count) {
     size_t taken = 0;
     for (unsigned other = class_index + 1; taken == 0 && may_lend(class_index, other); other++)
-        taken = central_take_own(other, objects, count);
+        taken = central_take_own(domain, other, objects, count);
     return taken;
 }
 
-size_t central_take_own(unsigned class_index, void **objects, size_t count) {
-    struct central *central = &centrals[class_index];
+size_t central_take_from(unsigned from, unsigned domain, unsigned class_index, void **objects, size_t count) {
+    struct central *central = &centrals[from][class_index];
     if (atomic_load_explicit(&central->free_objects, memory_order_relaxed) == 0)
         return 0;
     lock_take(&central->lock);
-    size_t taken = take_listed(central, objects, count);
+    size_t taken = take_listed(central, domain, objects, count);
     lock_drop(&central->lock);
     return taken;
 }
 
-size_t central_take(unsigned class_index, void **objects, size_t count) {
-    size_t taken = central_take_own(class_index, objects, count);
-    return taken ? taken : borrow(class_index, objects, count);
+size_t central_take_own(unsigned domain, unsigned class_index, void **objects, size_t count) {
+    return central_take_from(domain, domain, class_index, objects, count);
 }
 
-size_t central_make(unsigned class_index, void **objects, size_t count, bool grow) {
-    struct central *central = &centrals[class_index];
+size_t central_take(unsigned domain, unsigned class_index, void **objects, size_t count) {
+    size_t taken = central_take_own(domain, class_index, objects, count);
+    return taken ? taken : borrow(domain, class_index, objects, count);
+}
+
+bool central_has_surplus(unsigned domain, unsigned class_index, size_t beside) {
+    struct central *central = &centrals[domain][class_index];
+    size_t free_objects = atomic_load_explicit(&central->free_objects, memory_order_relaxed) + beside;
+    return free_objects > atomic_load_explicit(&central->objects, memory_order_relaxed) / SURPLUS_SHARE;
+}
+
+size_t central_make(unsigned domain, unsigned class_index, void **objects, size_t count, bool grow) {
+    struct central *central = &centrals[domain][class_index];
     size_t per_span = size_classes[class_index].objects, taken = 0;
     while (taken < count) {
-        struct span *next, *span = span_create(class_index, (count - taken + per_span - 1) / per_span, grow);
+        struct span *next, *span = span_create(domain, class_index, (count - taken + per_span - 1) / per_span, grow);
         if (!span)
             break;
         for (; span; span = next) {
             next = span->next;
+            shared_add(&central->objects, per_span);
             taken += span_take(span, objects + taken, count - taken);
             if (span->free == 0)
                 continue;
@@ -127,9 +153,14 @@ size_t central_make(unsigned class_index, void **objects, size_t count, bool gro
 
 enum { PUT_MOST = 64 };
 
-/* Marks free those of objects[0 .. count), given as their numbers, that the first one's span holds, up to the first
- * that another holds. Returns how many. Holds the lock. */
-static size_t mark_free(struct span *const *spans, const int *numbers, void **objects, size_t count) {
+static __attribute__((noreturn, cold)) void already_free(const struct span *span, int number) {
+    unsigned class_index = span->class_index;
+    span_misuse(class_index, (void *)(span->start + (size_t)number * size_classes[class_index].size), "double free");
+}
+
+/* Marks free those of `count` objects, given as their numbers, that the first one's span holds, up to the first that
+ * another holds. Returns how many. Holds the lock. */
+static size_t mark_free(struct span *const *spans, const int *numbers, size_t count) {
     struct span *span = spans[0];
     size_t i = 0;
     do {
@@ -139,7 +170,7 @@ static size_t mark_free(struct span *const *spans, const int *numbers, void **ob
         do {
             uint64_t bit = (uint64_t)1 << (numbers[i] % 64);
             if (bits & bit)
-                span_misuse(span->class_index, objects[i], "double free");
+                already_free(span, numbers[i]);
             bits |= bit;
         } while (++i < count && spans[i] == span && numbers[i] / 64 == word);
         span->bits[word] = bits;
@@ -156,6 +187,7 @@ static bool span_filled(struct central *central, struct span *span, size_t more)
         if (was_listed)
             list_remove(central, span);
         count_free(central, more - span->free);
+        shared_add(&central->objects, -(size_t)span->free);
         return true;
     }
     count_free(central, more);
@@ -166,25 +198,29 @@ static bool span_filled(struct central *central, struct span *span, size_t more)
     return false;
 }
 
-/* Objects of the class, up to the first of another; returns how many. What does not need the lock is done before it is
- * taken: the spans are looked up, and their lines asked for. */
-static size_t put_some(unsigned class_index, void **objects, size_t count) {
-    struct central *central = &centrals[class_index];
+/* Objects on their way back, with where they belong. */
+struct returns {
     struct span *spans[PUT_MOST];
     int numbers[PUT_MOST];
+};
+
+/* Puts those of the first one's domain into their spans. Those of other domains, which are few, move to the front;
+ * returns how many. */
+static size_t put_domain(unsigned class_index, struct returns *r, size_t count) {
+    unsigned domain = span_domain(r->spans[0]);
+    struct central *central = &centrals[domain][class_index];
     struct span *empty = NULL;
-    for (size_t i = 0; i < count; i++) {
-        spans[i] = pagemap_handle(objects[i]);
-        __builtin_prefetch(spans[i], 1);
-    }
-    size_t own = 0;
-    for (; own < count && spans[own] && spans[own]->class_index == class_index; own++)
-        if ((numbers[own] = span_index(spans[own], objects[own])) < 0)
-            span_misuse(class_index, objects[own], "interior pointer");
+    size_t others = 0;
     lock_take(&central->lock);
-    for (size_t i = 0, more; i < own; i += more) {
-        struct span *span = spans[i];
-        more = mark_free(spans + i, numbers + i, objects + i, own - i);
+    for (size_t i = 0, more; i < count; i += more) {
+        struct span *span = r->spans[i];
+        if (RN_UNLIKELY(span_domain(span) != domain)) {
+            r->spans[others] = span;
+            r->numbers[others++] = r->numbers[i];
+            more = 1;
+            continue;
+        }
+        more = mark_free(r->spans + i, r->numbers + i, count - i);
         if (span_filled(central, span, more)) {
             span->next = empty;
             empty = span;
@@ -193,6 +229,23 @@ static size_t put_some(unsigned class_index, void **objects, size_t count) {
     lock_drop(&central->lock);
     if (empty)
         span_destroy(empty);
+    return others;
+}
+
+/* Objects of the class, up to the first of another; returns how many. What does not need the lock is done before it is
+ * taken: the spans are looked up, and their lines asked for. */
+static size_t put_some(unsigned class_index, void **objects, size_t count) {
+    struct returns r;
+    for (size_t i = 0; i < count; i++) {
+        r.spans[i] = pagemap_handle(objects[i]);
+        __builtin_prefetch(r.spans[i], 1);
+    }
+    size_t own = 0;
+    for (; own < count && r.spans[own] && r.spans[own]->class_index == class_index; own++)
+        if ((r.numbers[own] = span_index(r.spans[own], objects[own])) < 0)
+            span_misuse(class_index, objects[own], "interior pointer");
+    for (size_t left = own; left;)
+        left = put_domain(class_index, &r, left);
     return own;
 }
 
@@ -217,41 +270,60 @@ void central_put(unsigned class_index, void **objects, size_t count) {
 
 size_t central_free_bytes(void) {
     size_t bytes = 0;
-    for (unsigned i = 1; i < RN_CLASSES; i++)
-        bytes += atomic_load_explicit(&centrals[i].free_objects, memory_order_relaxed) * size_classes[i].size;
+    for (uint32_t left = domains_used(); left;) {
+        struct central *of_domain = centrals[domain_next(&left)];
+        for (unsigned i = 1; i < RN_CLASSES; i++)
+            bytes += atomic_load_explicit(&of_domain[i].free_objects, memory_order_relaxed) * size_classes[i].size;
+    }
     return bytes;
 }
 
 void central_lock_all(void) {
-    for (unsigned i = 1; i < RN_CLASSES; i++)
-        lock_take(&centrals[i].lock);
+    for (uint32_t left = domains_used(); left;) {
+        struct central *of_domain = centrals[domain_next(&left)];
+        for (unsigned i = 1; i < RN_CLASSES; i++)
+            lock_take(&of_domain[i].lock);
+    }
 }
 
 void central_unlock_all(void) {
-    for (unsigned i = RN_CLASSES - 1; i > 0; i--)
-        lock_drop(&centrals[i].lock);
+    for (uint32_t left = domains_used(); left;) {
+        struct central *of_domain = centrals[domain_next(&left)];
+        for (unsigned i = 1; i < RN_CLASSES; i++)
+            lock_drop(&of_domain[i].lock);
+    }
 }
 
 void central_reset_locks(void) {
-    for (unsigned i = 1; i < RN_CLASSES; i++)
-        lock_reset(&centrals[i].lock);
+    for (uint32_t left = domains_used(); left;) {
+        struct central *of_domain = centrals[domain_next(&left)];
+        for (unsigned i = 1; i < RN_CLASSES; i++)
+            lock_reset(&of_domain[i].lock);
+    }
+}
+
+static void check_class(unsigned domain, unsigned class_index) {
+    struct central *central = &centrals[domain][class_index];
+    size_t objects = 0;
+    lock_take(&central->lock);
+    for (unsigned list = 0; list < CENTRAL_LISTS; list++)
+        for (const struct span *span = central->lists[list]; span; span = span->next) {
+            unsigned set = 0;
+            for (size_t w = 0; w < (size_classes[class_index].objects + 63u) / 64; w++)
+                set += (unsigned)__builtin_popcountll(span->bits[w]);
+            RN_ASSERT(set == span->free);                             /* I3 */
+            RN_ASSERT(span->free > 0 && list_of(span) == span->list); /* I4 */
+            RN_ASSERT(span_domain(span) == domain);
+            objects += set;
+        }
+    RN_ASSERT(objects == central->free_objects && objects <= central->objects);
+    lock_drop(&central->lock);
 }
 
 void central_check(void) {
-    for (unsigned i = 1; i < RN_CLASSES; i++) {
-        struct central *central = &centrals[i];
-        size_t objects = 0;
-        lock_take(&central->lock);
-        for (unsigned list = 0; list < CENTRAL_LISTS; list++)
-            for (const struct span *span = central->lists[list]; span; span = span->next) {
-                unsigned set = 0;
-                for (size_t w = 0; w < (size_classes[i].objects + 63u) / 64; w++)
-                    set += (unsigned)__builtin_popcountll(span->bits[w]);
-                RN_ASSERT(set == span->free);                             /* I3 */
-                RN_ASSERT(span->free > 0 && list_of(span) == span->list); /* I4 */
-                objects += set;
-            }
-        RN_ASSERT(objects == central->free_objects);
-        lock_drop(&central->lock);
+    for (uint32_t left = domains_used(); left;) {
+        unsigned domain = domain_next(&left);
+        for (unsigned i = 1; i < RN_CLASSES; i++)
+            check_class(domain, i);
     }
 }

@@ -36,6 +36,7 @@ void *large_alloc(size_t size, size_t alignment, bool *zeroed) {
     if (!span)
         return NULL;
     size_t pages = max_size(pages_of(size), 1);
+    span_yield(pages << RN_PAGE_SHIFT);
     uintptr_t start = backend_alloc(pages, max_size(alignment >> RN_PAGE_SHIFT, 1), zeroed);
     if (!start) {
         meta_block_free(span, META_BLOCK_MIN);
@@ -86,6 +87,7 @@ static void *large_move(struct span *span, size_t pages) {
         return NULL;
     size_t movable = os_strict_commit() || span->start % BACKEND_HUGE_SIZE != 0 ? 0
                                                                                 : round_down(bytes, BACKEND_HUGE_SIZE);
+    span_yield(pages << RN_PAGE_SHIFT);
     uintptr_t start = backend_alloc_growing(pages, movable >> RN_PAGE_SHIFT, &clean);
     if (!start || !move_bytes(start, span->start, bytes, clean ? movable : 0))
         return NULL;
@@ -114,9 +116,11 @@ void *large_resize(void *block, size_t size) {
     return block;
 }
 
+size_t middle_spare(void) { return span_spare_bytes(); }
+
 void middle_stats(struct middle_stats *stats) {
     stats->transfer_free = middle_cached();
-    stats->spare_free = span_spare_bytes();
+    stats->spare_free = middle_spare();
     stats->span_free = central_free_bytes() + stats->spare_free;
     stats->large_in_use = atomic_load_explicit(&bytes_in_use, memory_order_relaxed);
     stats->large_blocks = atomic_load_explicit(&blocks_in_use, memory_order_relaxed);

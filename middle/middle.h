@@ -24,19 +24,25 @@ struct size_class {
 };
 extern const struct size_class size_classes[RN_CLASSES];
 
+/* How many CPUs there are to keep apart, about. Caller: initialisation, once; without it there is one. */
+void middle_init(unsigned cpus);
+
+/* In what follows `id` is that of the pool that the objects go to or come from, or any number that names the CPU or the
+ * thread: what CPUs hold is kept apart by it. */
+
 /* Takes about `count` objects of the class, or of one up to an eighth larger, into `objects`, which has room for
  * `most`; returns how many: 0 only when memory is short. */
-size_t middle_take(unsigned class_index, void **objects, size_t count, size_t most);
+size_t middle_take(unsigned id, unsigned class_index, void **objects, size_t count, size_t most);
 
 /* The same without growth: 0 too where the heap would need memory that is not resident. */
-size_t middle_take_resident(unsigned class_index, void **objects, size_t count, size_t most);
+size_t middle_take_resident(unsigned id, unsigned class_index, void **objects, size_t count, size_t most);
 
 /* One object of the very class, for its alignment; NULL when memory is short. */
-void *middle_take_exact(unsigned class_index);
+void *middle_take_exact(unsigned id, unsigned class_index);
 
 /* Gives back `count` objects of one class. Ends the process if one is not the start of an object, or is free already.
  */
-void middle_put(unsigned class_index, void **objects, size_t count);
+void middle_put(unsigned id, unsigned class_index, void **objects, size_t count);
 /* The same past the transfer caches: spans that become empty by it are free at once. */
 void middle_return(unsigned class_index, void **objects, size_t count);
 
@@ -63,8 +69,13 @@ bool object_is_free(unsigned class_index, const void *object);
  * Returns the bytes moved. */
 size_t middle_flush(void);
 
+/* Gives back the spare spans of those CPUs that have more than the heap, as it was lately, justifies. */
+void middle_trim(void);
+
 /* Bytes in transfer caches now, relaxed. */
 size_t middle_cached(void);
+/* The same in empty spans that wait. */
+size_t middle_spare(void);
 
 struct middle_stats {
     size_t transfer_free, large_in_use, large_blocks;

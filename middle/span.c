@@ -26,36 +26,51 @@ static uint32_t meta_size_of(unsigned class_index) {
 /* ---- Spare spans ----
  *
  * A program that frees a structure and builds another empties spans of some classes and wants spans of others, of the
- * same few lengths. So the last emptied ones wait here, with their structures, and go to whoever asks next: their
- * memory is still in the CPU's cache, and neither the backend's lock nor its search is needed. */
+ * same few lengths. So the last emptied ones wait here, with their structures, and go to whoever asks next in the same
+ * domain: their memory is still in the CPU's cache, and neither the backend's lock nor its search is needed. Before
+ * memory is used that was not resident, all go back. */
 
 enum {
     SPARE_PAGES = 8,       /* longer runs are not kept */
     SPARE_METAS = 3,       /* structures of 64, 128 and 256 bytes */
-    SPARE_BYTES = 2 << 20, /* kept in the smallest heap */
-    SPARE_SHARE = 64,      /* or this part of the heap */
+    SPARE_BYTES = 2 << 20, /* kept in the smallest heap, */
+    SPARE_SHARE = 64,      /* or this part of the heap; */
+    SPARE_DEMAND = 2,      /* where there are threads, this part of what the heap was lately, */
+    SPARE_MOST = 16 << 20, /* but no more than this in a domain */
 };
 
-static struct lock spare_lock = LOCK_INIT(RANK_SPARE);
-static struct span *spares[SPARE_PAGES][SPARE_METAS]; /* under spare_lock */
-static _Atomic size_t spare_bytes;                    /* written under spare_lock */
+struct spares {
+    struct lock lock;
+    _Atomic size_t bytes; /* written under the lock */
+    struct span *lists[SPARE_PAGES][SPARE_METAS];
+} RN_ALIGNED(RN_CACHE_LINE);
 
-static struct span **spare_list(size_t pages, uint32_t meta_size) {
-    return &spares[pages - 1][__builtin_ctz(meta_size / META_BLOCK_MIN)];
+static struct spares spares[DOMAINS] = {[0 ... DOMAINS - 1] = {.lock = LOCK_INIT(RANK_SPARE)}};
+
+static struct span **spare_list(struct spares *own, size_t pages, uint32_t meta_size) {
+    return &own->lists[pages - 1][__builtin_ctz(meta_size / META_BLOCK_MIN)];
 }
 
-static void spare_count(size_t bytes) {
-    atomic_store_explicit(&spare_bytes, span_spare_bytes() + bytes, memory_order_relaxed);
+static size_t spare_bytes(struct spares *own) { return atomic_load_explicit(&own->bytes, memory_order_relaxed); }
+
+static void spare_count(struct spares *own, size_t bytes) {
+    atomic_store_explicit(&own->bytes, spare_bytes(own) + bytes, memory_order_relaxed);
 }
 
-size_t span_spare_bytes(void) { return atomic_load_explicit(&spare_bytes, memory_order_relaxed); }
+size_t span_spare_bytes(void) {
+    size_t bytes = 0;
+    for (uint32_t left = domains_used(); left;)
+        bytes += spare_bytes(&spares[domain_next(&left)]);
+    return bytes;
+}
 
 /* Up to `most`, linked by `next`. */
-static struct span *spare_take(size_t pages, uint32_t meta_size, size_t most) {
-    if (pages > SPARE_PAGES || span_spare_bytes() == 0)
+static struct span *spare_take(unsigned domain, size_t pages, uint32_t meta_size, size_t most) {
+    struct spares *own = &spares[domain];
+    if (pages > SPARE_PAGES || spare_bytes(own) == 0)
         return NULL;
-    struct span **list = spare_list(pages, meta_size);
-    lock_take(&spare_lock);
+    struct span **list = spare_list(own, pages, meta_size);
+    lock_take(&own->lock);
     struct span *first = *list, **end = list;
     size_t count = 0;
     for (; *end && count < most; end = &(*end)->next)
@@ -63,31 +78,10 @@ static struct span *spare_take(size_t pages, uint32_t meta_size, size_t most) {
     if (count) {
         *list = *end;
         *end = NULL;
-        spare_count(-(count * pages << RN_PAGE_SHIFT));
+        spare_count(own, -(count * pages << RN_PAGE_SHIFT));
     }
-    lock_drop(&spare_lock);
+    lock_drop(&own->lock);
     return count ? first : NULL;
-}
-
-/* Of spans alike, linked by `next`, keeps as many as fit. Returns the others. */
-static struct span *spare_put(struct span *spans) {
-    if (spans->pages > SPARE_PAGES)
-        return spans;
-    size_t bytes = spans->pages << RN_PAGE_SHIFT;
-    struct span **list = spare_list(spans->pages, spans->meta_size);
-    size_t most = max_size(SPARE_BYTES, backend_in_use() / SPARE_SHARE);
-    lock_take(&spare_lock);
-    size_t held = span_spare_bytes(), before = held;
-    while (spans && held + bytes <= most) {
-        struct span *next = spans->next;
-        spans->next = *list;
-        *list = spans;
-        spans = next;
-        held += bytes;
-    }
-    spare_count(held - before);
-    lock_drop(&spare_lock);
-    return spans;
 }
 
 static void span_give_back(struct span *span) {
@@ -95,22 +89,84 @@ static void span_give_back(struct span *span) {
     meta_block_free(span, span->meta_size);
 }
 
-size_t span_flush(void) {
+/* Gives the domain's back. */
+static size_t spares_flush(unsigned domain) {
     size_t bytes = 0;
-    if (span_spare_bytes() == 0)
+    if (spare_bytes(&spares[domain]) == 0)
         return 0;
     for (size_t pages = 1; pages <= SPARE_PAGES; pages++)
         for (uint32_t meta = META_BLOCK_MIN; meta < META_BLOCK_MIN << SPARE_METAS; meta *= 2)
-            for (struct span *span; (span = spare_take(pages, meta, 1)) != NULL; bytes += pages << RN_PAGE_SHIFT)
+            for (struct span *span; (span = spare_take(domain, pages, meta, 1)) != NULL;
+                 bytes += pages << RN_PAGE_SHIFT)
                 span_give_back(span);
     return bytes;
 }
 
-void span_lock(void) { lock_take(&spare_lock); }
+/* Bytes that one domain may keep. A thread alone is not followed by a helper that would give them back. */
+static size_t spare_most(void) {
+    size_t domains = (size_t)__builtin_popcount(domains_used());
+    size_t share = max_size(SPARE_BYTES, backend_in_use() / SPARE_SHARE) / domains;
+    return lock_is_alone() ? share : max_size(share, min_size(backend_demand() / SPARE_DEMAND / domains, SPARE_MOST));
+}
 
-void span_unlock(void) { lock_drop(&spare_lock); }
+/* Of spans alike, linked by `next`, keeps as many as fit. Returns the others. */
+static struct span *spare_put(struct span *spans) {
+    if (spans->pages > SPARE_PAGES)
+        return spans;
+    struct spares *own = &spares[span_domain(spans)];
+    size_t bytes = spans->pages << RN_PAGE_SHIFT, most = spare_most();
+    struct span **list = spare_list(own, spans->pages, spans->meta_size);
+    lock_take(&own->lock);
+    size_t held = spare_bytes(own), before = held;
+    while (spans && held + bytes <= most) {
+        struct span *next = spans->next;
+        spans->next = *list;
+        *list = spans;
+        spans = next;
+        held += bytes;
+    }
+    spare_count(own, held - before);
+    lock_drop(&own->lock);
+    if (RN_UNLIKELY(before > most)) /* the heap is not what it was */
+        (void)spares_flush((unsigned)(own - spares));
+    return spans;
+}
 
-void span_reset_lock(void) { lock_reset(&spare_lock); }
+size_t span_flush(void) {
+    size_t bytes = 0;
+    for (uint32_t left = domains_used(); left;)
+        bytes += spares_flush(domain_next(&left));
+    return bytes;
+}
+
+void middle_trim(void) {
+    size_t most = spare_most();
+    for (uint32_t left = domains_used(); left;) {
+        unsigned domain = domain_next(&left);
+        if (spare_bytes(&spares[domain]) > most)
+            (void)spares_flush(domain);
+    }
+}
+
+void span_lock(void) {
+    for (uint32_t left = domains_used(); left;)
+        lock_take(&spares[domain_next(&left)].lock);
+}
+
+void span_unlock(void) {
+    for (uint32_t left = domains_used(); left;)
+        lock_drop(&spares[domain_next(&left)].lock);
+}
+
+void span_reset_lock(void) {
+    for (uint32_t left = domains_used(); left;)
+        lock_reset(&spares[domain_next(&left)].lock);
+}
+
+void span_yield(size_t bytes) {
+    if (backend_free_resident() < bytes && span_spare_bytes() > SPARE_BYTES)
+        (void)span_flush();
+}
 
 /* A run, and rather than new memory one made of what waits here for spans of other lengths; 0 where only growth would
  * help and `grow` is false. */
@@ -139,7 +195,7 @@ static struct span *span_obtain(size_t pages, uint32_t meta_size, bool grow) {
     }
     span->next = NULL;
     span->pages = pages;
-    span->meta_size = meta_size;
+    span->meta_size = (uint16_t)meta_size;
     return span;
 }
 
@@ -147,10 +203,11 @@ static struct span *span_obtain(size_t pages, uint32_t meta_size, bool grow) {
 
 enum { SPREAD_MOST = 2 * RN_MAX_BATCH };
 
-static void span_fill(struct span *span, unsigned class_index) {
+static void span_fill(struct span *span, unsigned domain, unsigned class_index) {
     const struct size_class *class_ = &size_classes[class_index];
     span->prev = NULL;
     span->class_index = (uint8_t)class_index;
+    atomic_store_explicit(&span->domain, (uint16_t)domain, memory_order_relaxed);
     span->free = class_->objects;
     for (size_t w = 0; w < bit_words(class_index); w++)
         span->bits[w] = ~(uint64_t)0;
@@ -159,14 +216,14 @@ static void span_fill(struct span *span, unsigned class_index) {
     pagemap_set(span->start, class_->pages, (uint8_t)class_index, span);
 }
 
-struct span *span_create(unsigned class_index, size_t most, bool grow) {
+struct span *span_create(unsigned domain, unsigned class_index, size_t most, bool grow) {
     size_t pages = size_classes[class_index].pages;
     uint32_t meta_size = meta_size_of(class_index);
-    struct span *first = spare_take(pages, meta_size, most);
+    struct span *first = spare_take(domain, pages, meta_size, most);
     if (!first)
         first = span_obtain(pages, meta_size, grow);
     for (struct span *span = first; span; span = span->next)
-        span_fill(span, class_index);
+        span_fill(span, domain, class_index);
     return first;
 }
 

@@ -14,6 +14,7 @@
 #ifndef MIDDLE_SPAN_H
 #define MIDDLE_SPAN_H
 
+#include "middle/domain.h"
 #include "middle/middle.h"
 
 enum {
@@ -31,19 +32,22 @@ struct span {
     uint8_t class_index; /* LARGE_CLASS: one block, no bits */
     uint8_t list;
     uint16_t free;
-    uint32_t meta_size; /* bytes of this structure */
-    uint64_t bits[];    /* 1: free */
+    uint16_t meta_size;      /* bytes of this structure */
+    _Atomic uint16_t domain; /* whose central list is its; changes only under that list's lock */
+    uint64_t bits[];         /* 1: free */
 };
 
 /* Makes up to `most` spans, all objects free, on no list but linked by `next`. NULL when memory is short,
  * or when it would take growth of the heap and `grow` is false. */
-struct span *span_create(unsigned class_index, size_t most, bool grow);
+struct span *span_create(unsigned domain, unsigned class_index, size_t most, bool grow);
 /* Ends the life of empty spans of one class, linked by `next`: the last few wait for the next span_create, the others'
  * runs and structures go back. */
 void span_destroy(struct span *spans);
 /* Gives back the waiting ones. Returns their bytes. */
 size_t span_flush(void);
 size_t span_spare_bytes(void);
+/* A run of `bytes` that no span has is wanted: gives back what waits, if it is much and could spare new memory. */
+void span_yield(size_t bytes);
 void span_lock(void);
 void span_unlock(void);
 void span_reset_lock(void);
@@ -58,12 +62,21 @@ static inline int span_index(const struct span *span, const void *object) {
     return index * class_->size == offset && index < class_->objects ? (int)index : -1;
 }
 
-/* Objects from listed spans, of the class or of one that lends; 0 if there are none. */
-size_t central_take(unsigned class_index, void **objects, size_t count);
+static inline unsigned span_domain(const struct span *span) {
+    /* acquire: pairs with the release in span_move */
+    return atomic_load_explicit(&span->domain, memory_order_acquire);
+}
+
+/* Objects from the domain's listed spans, of the class or of one that lends; 0 if there are none. */
+size_t central_take(unsigned domain, unsigned class_index, void **objects, size_t count);
 /* The same, of the very class only. */
-size_t central_take_own(unsigned class_index, void **objects, size_t count);
+size_t central_take_own(unsigned domain, unsigned class_index, void **objects, size_t count);
+/* The same, from the spans of domain `from`; those that nothing is left of come to `domain`. */
+size_t central_take_from(unsigned from, unsigned domain, unsigned class_index, void **objects, size_t count);
+/* Whether the domain has free more than a share of its objects, with the `beside` that its transfer cache holds. */
+bool central_has_surplus(unsigned domain, unsigned class_index, size_t beside);
 /* Objects of the very class, from new spans; `grow` as span_create. */
-size_t central_make(unsigned class_index, void **objects, size_t count, bool grow);
+size_t central_make(unsigned domain, unsigned class_index, void **objects, size_t count, bool grow);
 void central_put(unsigned class_index, void **objects, size_t count);
 size_t central_free_bytes(void);
 void central_check(void);

@@ -10,6 +10,7 @@
 #include "base/meta.h"
 #include "base/tally.h"
 #include "middle/span.h"
+#include "pagemap/pagemap.h"
 
 enum {
     TRANSFER_MIN_BYTES = 1 << 20, /* all caches together may hold this much in the smallest heap */
@@ -31,9 +32,11 @@ struct transfer {
     void **slots;
 } RN_ALIGNED(RN_CACHE_LINE);
 
-static struct transfer transfers[RN_CLASSES] = {[0 ... RN_CLASSES - 1] = {.lock = LOCK_INIT(RANK_TRANSFER)}};
+static struct transfer transfers[DOMAINS][RN_CLASSES] = {
+    [0 ... DOMAINS - 1] = {[0 ... RN_CLASSES - 1] = {.lock = LOCK_INIT(RANK_TRANSFER)}}};
 static struct tally held_bytes;
-static _Atomic unsigned hand; /* the class that age_next looks at */
+/* Of each domain, the class that age_next looks at. */
+static struct hand { _Atomic unsigned class_index; } RN_ALIGNED(RN_CACHE_LINE) hands[DOMAINS];
 
 static uint32_t held(struct transfer *transfer) { return atomic_load_explicit(&transfer->count, memory_order_relaxed); }
 
@@ -103,8 +106,8 @@ static void slots_give(struct transfer *transfer) {
 
 enum { FLUSH_BATCH = 64 };
 
-static size_t transfer_flush(unsigned class_index) {
-    struct transfer *transfer = &transfers[class_index];
+static size_t transfer_flush(unsigned domain, unsigned class_index) {
+    struct transfer *transfer = &transfers[domain][class_index];
     void *batch[FLUSH_BATCH];
     size_t flushed = 0;
     for (;;) {
@@ -127,16 +130,17 @@ static size_t transfer_flush(unsigned class_index) {
 
 /* New memory is about to be used: looks at the next cache in turn, and empties it if nothing came or went since its
  * last look. What a class no longer needs would else pin its spans while other classes grow. */
-static void age_next(void) {
-    unsigned class_index = atomic_load_explicit(&hand, memory_order_relaxed) % (RN_CLASSES - 1) + 1;
-    atomic_store_explicit(&hand, class_index, memory_order_relaxed); /* two threads may look at one: no matter */
-    struct transfer *transfer = &transfers[class_index];
+static void age_next(unsigned domain) {
+    _Atomic unsigned *hand = &hands[domain].class_index;
+    unsigned class_index = atomic_load_explicit(hand, memory_order_relaxed) % (RN_CLASSES - 1) + 1;
+    atomic_store_explicit(hand, class_index, memory_order_relaxed); /* two threads may look at one: no matter */
+    struct transfer *transfer = &transfers[domain][class_index];
     lock_take(&transfer->lock);
     bool idle = transfer->capacity && !transfer->moved;
     transfer->moved = false;
     lock_drop(&transfer->lock);
     if (idle)
-        (void)transfer_flush(class_index);
+        (void)transfer_flush(domain, class_index);
 }
 
 static void note_starved(struct transfer *transfer) {
@@ -144,14 +148,13 @@ static void note_starved(struct transfer *transfer) {
         atomic_store_explicit(&transfer->starved, true, memory_order_relaxed);
 }
 
-static size_t transfer_take(unsigned class_index, void **objects, size_t count) {
-    struct transfer *transfer = &transfers[class_index];
+static size_t transfer_take(struct transfer *transfer, size_t size, void **objects, size_t count) {
     lock_take(&transfer->lock);
     size_t before = held(transfer), taken = min_size(count, before);
     memcpy(objects, transfer->slots + before - taken, taken * sizeof *objects);
     hold(transfer, before - taken);
     transfer->moved = true;
-    held_add(-(taken * size_classes[class_index].size));
+    held_add(-(taken * size));
     lock_drop(&transfer->lock);
     return taken;
 }
@@ -166,35 +169,80 @@ static size_t whole_spans(unsigned class_index, size_t count, size_t most) {
     return up <= most ? up : max_size(count, most / per_span * per_span);
 }
 
-static inline size_t take(unsigned class_index, void **objects, size_t count, size_t most, bool grow) {
-    struct transfer *transfer = &transfers[class_index];
+/* Whether another domain may take what `from` has free. Of small objects only what `from` has too much of: to move them
+ * costs more than the memory is worth, their cache lines and, when they are freed, the way back. */
+static bool may_take_from(unsigned from, unsigned class_index) {
+    return size_classes[class_index].size > SMALL_OBJECT ||
+           central_has_surplus(from, class_index, held(&transfers[from][class_index]));
+}
+
+/* What other domains have, before the heap grows. */
+static size_t take_from_others(unsigned domain, unsigned class_index, void **objects, size_t count) {
+    size_t taken = 0;
+    for (uint32_t others = domains_used() & ~((uint32_t)1 << domain); others && taken == 0;) {
+        unsigned from = domain_next(&others);
+        struct transfer *transfer = &transfers[from][class_index];
+        if (!may_take_from(from, class_index))
+            continue;
+        taken = central_take_from(from, domain, class_index, objects, count);
+        if (taken == 0 && held(transfer))
+            taken = transfer_take(transfer, size_classes[class_index].size, objects, count);
+    }
+    return taken;
+}
+
+/* From what is free and resident: new spans, while they need no further hugepage; or other domains' objects, unless
+ * whole hugepages are free. */
+static size_t take_without_growth(unsigned domain, unsigned class_index, void **objects, size_t count, size_t fresh) {
+    size_t taken = central_make(domain, class_index, objects, fresh, false);
+    if (taken == 0 && backend_free_resident() < BACKEND_HUGE_SIZE)
+        taken = take_from_others(domain, class_index, objects, count);
+    return taken;
+}
+
+static inline size_t take(unsigned domain, unsigned class_index, void **objects, size_t count, size_t most, bool grow) {
+    struct transfer *transfer = &transfers[domain][class_index];
     /* Empty caches, which are many, are not worth their lock. */
-    size_t taken = held(transfer) ? transfer_take(class_index, objects, count) : 0;
+    size_t taken = held(transfer) ? transfer_take(transfer, size_classes[class_index].size, objects, count) : 0;
     if (taken < count)
         note_starved(transfer);
-    if (taken || (taken = central_take(class_index, objects, count)) != 0)
+    if (taken || (taken = central_take(domain, class_index, objects, count)) != 0)
         return taken;
-    age_next();
-    return central_make(class_index, objects, whole_spans(class_index, count, most), grow);
+    age_next(domain);
+    size_t fresh = whole_spans(class_index, count, most);
+    if (domains_are_many() && (taken = take_without_growth(domain, class_index, objects, count, fresh)) != 0)
+        return taken;
+    return central_make(domain, class_index, objects, fresh, grow);
 }
 
-size_t middle_take(unsigned class_index, void **objects, size_t count, size_t most) {
-    return take(class_index, objects, count, most, true);
+size_t middle_take(unsigned id, unsigned class_index, void **objects, size_t count, size_t most) {
+    return take(domain_of(id), class_index, objects, count, most, true);
 }
 
-size_t middle_take_resident(unsigned class_index, void **objects, size_t count, size_t most) {
-    return take(class_index, objects, count, most, false);
+size_t middle_take_resident(unsigned id, unsigned class_index, void **objects, size_t count, size_t most) {
+    return take(domain_of(id), class_index, objects, count, most, false);
 }
 
-void *middle_take_exact(unsigned class_index) {
+void *middle_take_exact(unsigned id, unsigned class_index) {
+    unsigned domain = domain_of(id);
     void *object;
-    if (central_take_own(class_index, &object, 1) || central_make(class_index, &object, 1, true))
+    if (central_take_own(domain, class_index, &object, 1) || central_make(domain, class_index, &object, 1, true))
         return object;
     return NULL;
 }
 
-void middle_put(unsigned class_index, void **objects, size_t count) {
-    struct transfer *transfer = &transfers[class_index];
+/* Whose cache the objects go to: their spans', as one of them says, so that what a CPU made comes back to it from those
+ * that use it up. */
+static unsigned home_of(unsigned domain, void **objects, size_t count) {
+    if (!domains_are_many())
+        return domain;
+    const struct span *span = pagemap_handle(objects[count / 2]);
+    return span ? span_domain(span) : domain;
+}
+
+void middle_put(unsigned id, unsigned class_index, void **objects, size_t count) {
+    unsigned domain = home_of(domain_of(id), objects, count);
+    struct transfer *transfer = &transfers[domain][class_index];
     size_t size = size_classes[class_index].size;
     size_t kept = 0;
     if (may_hold(size, count)) {
@@ -218,14 +266,22 @@ void middle_return(unsigned class_index, void **objects, size_t count) { central
 
 size_t middle_flush(void) {
     size_t bytes = 0;
-    for (unsigned i = 1; i < RN_CLASSES; i++)
-        bytes += transfer_flush(i);
+    for (uint32_t left = domains_used(); left;) {
+        unsigned domain = domain_next(&left);
+        for (unsigned i = 1; i < RN_CLASSES; i++)
+            bytes += transfer_flush(domain, i);
+    }
     return bytes + span_flush();
 }
 
+/* domain_lock is held meanwhile: no other domain comes into use. */
 void middle_lock_all(void) {
-    for (unsigned i = 1; i < RN_CLASSES; i++)
-        lock_take(&transfers[i].lock);
+    lock_take(&domain_lock);
+    for (uint32_t left = domains_used(); left;) {
+        struct transfer *of_domain = transfers[domain_next(&left)];
+        for (unsigned i = 1; i < RN_CLASSES; i++)
+            lock_take(&of_domain[i].lock);
+    }
     central_lock_all();
     span_lock();
 }
@@ -233,15 +289,23 @@ void middle_lock_all(void) {
 void middle_unlock_all(void) {
     span_unlock();
     central_unlock_all();
-    for (unsigned i = RN_CLASSES - 1; i > 0; i--)
-        lock_drop(&transfers[i].lock);
+    for (uint32_t left = domains_used(); left;) {
+        struct transfer *of_domain = transfers[domain_next(&left)];
+        for (unsigned i = 1; i < RN_CLASSES; i++)
+            lock_drop(&of_domain[i].lock);
+    }
+    lock_drop(&domain_lock);
 }
 
 void middle_reset_locks(void) {
     span_reset_lock();
     central_reset_locks();
-    for (unsigned i = 1; i < RN_CLASSES; i++)
-        lock_reset(&transfers[i].lock);
+    for (uint32_t left = domains_used(); left;) {
+        struct transfer *of_domain = transfers[domain_next(&left)];
+        for (unsigned i = 1; i < RN_CLASSES; i++)
+            lock_reset(&of_domain[i].lock);
+    }
+    lock_reset(&domain_lock);
 }
 
 void middle_check(void) { central_check(); }

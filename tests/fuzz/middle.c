@@ -13,10 +13,12 @@ const char *const fuzz_variants[] = {"plain", "strict", "limited", "pages", "unm
 enum { OPERATIONS_MOST = 300, BYTES_MOST = 20 << 20, LARGE_MOST = 3 << 20 };
 
 static struct blocks blocks;
+static unsigned turn; /* whose pool works with the tier */
 
 void fuzz_begin(const char *variant) {
     system_begin(variant);
     script_stop();
+    middle_init(64);
     backend_init(&(struct backend_config){.hugepages = true, .release = true, .retain = 1 << 20});
 }
 
@@ -30,7 +32,7 @@ static bool own_object(unsigned class_index, void *object) {
     CHECK(object_is_start(own, object) && !object_is_start(own, (char *)object + size - 1));
     CHECK(!object_is_free(own, object) && large_size(object) == 0);
     if (!slot || blocks.bytes > BYTES_MOST) {
-        middle_put(own, &object, 1);
+        middle_put(turn++ % 3, own, &object, 1);
         return false;
     }
     block_own(&blocks, slot, object, size);
@@ -40,14 +42,14 @@ static bool own_object(unsigned class_index, void *object) {
 static void take(struct input *input, unsigned class_index) {
     void *objects[RN_MAX_BATCH];
     size_t wanted = 1 + input_byte(input) % RN_MAX_BATCH;
-    size_t got = middle_take(class_index, objects, wanted, wanted);
+    size_t got = middle_take(turn++ % 3, class_index, objects, wanted, wanted);
     CHECK(got <= wanted && (got > 0 || script_failures() != 0));
     for (size_t i = 0; i < got; i++)
         (void)own_object(class_index, objects[i]);
 }
 
 static void take_exact(unsigned class_index) {
-    void *object = middle_take_exact(class_index);
+    void *object = middle_take_exact(turn++ % 3, class_index);
     CHECK(object || script_failures() != 0);
     if (object) {
         CHECK(pagemap_tag(object) == class_index);
@@ -65,7 +67,7 @@ static void put(struct block *first, size_t most) {
     for (struct block *block = first; block < blocks.block + BLOCKS && count < most; block++)
         if (block->start && pagemap_tag(block->start) == class_index)
             objects[count++] = block_disown(&blocks, block);
-    middle_put(class_index, objects, count);
+    middle_put(turn++ % 3, class_index, objects, count);
 }
 
 static void large_new(struct input *input) {

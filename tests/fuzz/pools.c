@@ -34,7 +34,7 @@ static void own(unsigned class_index, void *object) {
     if (slot && blocks.bytes < BYTES_MOST)
         block_own(&blocks, slot, object, size_classes[tag].size);
     else
-        middle_put(tag, &object, 1);
+        middle_put(0, tag, &object, 1);
 }
 
 static void own_or_refused(unsigned class_index, void *object) {
@@ -63,7 +63,7 @@ static void push(struct input *input, struct block *first) {
     size_t pushed = rn_push_batch(class_index, objects, count, rn_thread.area);
     CHECK(pushed <= count && pools_free_bytes() == before + pushed * size_classes[class_index].size);
     if (pushed < count)
-        middle_put(class_index, objects + pushed, count - pushed);
+        middle_put(0, class_index, objects + pushed, count - pushed);
 }
 
 static void give(struct input *input, struct block *block, unsigned what) {

@@ -186,7 +186,7 @@ static void test_large_chance(void **state) {
 static size_t take_some(unsigned class_index, void **objects, size_t count) {
     size_t taken = 0;
     for (size_t got;
-         taken < count && (got = middle_take(class_index, objects + taken, count - taken, count - taken)) != 0;
+         taken < count && (got = middle_take(0, class_index, objects + taken, count - taken, count - taken)) != 0;
          taken += got)
         CHECK(got <= count - taken);
     for (size_t i = 0; i < taken; i++)
@@ -204,7 +204,7 @@ static void reference(bool everything) {
         }
         middle_check();
         for (unsigned i = 1; i < RN_CLASSES; i += everything ? 1 : 3)
-            middle_put(i, objects[i], taken[i]);
+            middle_put(0, i, objects[i], taken[i]);
         middle_check();
         if (round == 0)
             middle_flush();

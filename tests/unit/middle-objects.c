@@ -11,54 +11,10 @@
 #include "pagemap/pagemap.h"
 #include "tests/unit/check.h"
 #include "tests/unit/cmock.h"
+#include "tests/unit/objects.h"
 #include "tests/unit/script.h"
 
 enum { MOST = 3000 };
-
-static void heap_settled(void) {
-    middle_check();
-    backend_check();
-}
-
-/* Takes exactly `count` objects, checks each and stamps it. */
-static void take(unsigned class_index, void **objects, size_t count, uint64_t stamp) {
-    size_t size = size_classes[class_index].size;
-    for (size_t taken = 0; taken < count;) {
-        size_t got = middle_take(class_index, objects + taken, count - taken, count - taken);
-        CHECK(got > 0 && got <= count - taken);
-        taken += got;
-    }
-    for (size_t i = 0; i < count; i++) {
-        char *object = objects[i];
-        unsigned own = pagemap_tag(object);
-        size_t room = size_classes[own].size;
-        CHECK(own >= class_index && room <= size + size / 8 && pagemap_tag(object + room - 1) == own);
-        CHECK(object_is_start(own, object) && !object_is_start(own, object + room - 1) &&
-              !object_is_start(own, object + 1));
-        CHECK((uintptr_t)object % (size > 8 ? 16 : 8) == 0 && !object_is_free(own, object));
-        CHECK(large_size(object) == 0);
-        memcpy(object, &stamp, 8);
-        memcpy(object + size - 8, &stamp, 8);
-    }
-}
-
-static void put(unsigned class_index, void **objects, size_t count, uint64_t stamp) {
-    size_t size = size_classes[class_index].size;
-    for (size_t i = 0; i < count; i++)
-        CHECK(memcmp(objects[i], &stamp, 8) == 0 && memcmp((char *)objects[i] + size - 8, &stamp, 8) == 0);
-    middle_put(class_index, objects, count);
-}
-
-static int by_address(const void *a, const void *b) {
-    uintptr_t left = (uintptr_t) * (void *const *)a, right = (uintptr_t) * (void *const *)b;
-    return (left > right) - (left < right);
-}
-
-static void check_disjoint(void **objects, size_t count, size_t size) {
-    qsort(objects, count, sizeof *objects, by_address);
-    for (size_t i = 1; i < count; i++)
-        CHECK((uintptr_t)objects[i] - (uintptr_t)objects[i - 1] >= size);
-}
 
 static size_t objects_for(unsigned class_index) {
     size_t some = size_classes[class_index].objects * (size_t)3 + 5;
@@ -72,11 +28,11 @@ static void all_classes(void *unused) {
     for (unsigned i = 1; i < RN_CLASSES; i++) {
         size_t count = objects_for(i);
         size_t start = backend_in_use();
-        take(i, objects, count, i);
+        objects_take(i, objects, count, i);
         CHECK(backend_in_use() - start >= count * size_classes[i].size);
         check_disjoint(objects, count, size_classes[i].size);
         for (size_t at = 0; at < count; at += 100)
-            put(i, objects + at, count - at < 100 ? count - at : 100, i);
+            objects_put(i, objects + at, count - at < 100 ? count - at : 100, i);
         heap_settled();
         middle_flush();
         heap_settled();
@@ -100,11 +56,12 @@ static void counts(void *unused) {
         uint64_t random = c;
         for (int i = 0; i < 400; i++) {
             size_t n = 1 + random_next(&random) % RN_MAX_BATCH;
+            objects_id = (unsigned)random_next(&random) % 3;
             if (random_next(&random) % 2 && held + n <= MOST) {
-                take(classes[c], objects + held, n, 1);
+                objects_take(classes[c], objects + held, n, 1);
                 held += n;
             } else if (held >= n) {
-                put(classes[c], objects + held - n, n, 1);
+                objects_put(classes[c], objects + held - n, n, 1);
                 held -= n;
             }
             struct middle_stats stats;
@@ -113,7 +70,7 @@ static void counts(void *unused) {
             size_t spans = (backend_in_use() - stats.spare_free) / span;
             CHECK(held + free_objects == spans * objects_per);
         }
-        put(classes[c], objects, held, 1);
+        objects_put(classes[c], objects, held, 1);
         middle_flush();
         CHECK(backend_in_use() == 0);
     }
@@ -125,7 +82,7 @@ static void fullest_first(void *unused) {
     (void)unused;
     static void *objects[MOST];
     uint64_t random = 5;
-    take(30, objects, MOST, 30);
+    objects_take(30, objects, MOST, 30);
     size_t peak = backend_in_use();
     for (int round = 0; round < 20; round++) {
         for (size_t i = MOST - 1; i > 0; i--) {
@@ -134,11 +91,11 @@ static void fullest_first(void *unused) {
             objects[i] = objects[j];
             objects[j] = swap;
         }
-        put(30, objects, MOST * 3 / 4, 30);
-        take(30, objects, MOST * 3 / 4, 30);
+        objects_put(30, objects, MOST * 3 / 4, 30);
+        objects_take(30, objects, MOST * 3 / 4, 30);
         CHECK(backend_in_use() <= peak);
     }
-    put(30, objects, MOST, 30);
+    objects_put(30, objects, MOST, 30);
     middle_flush();
     CHECK(backend_in_use() == 0);
     heap_settled();
@@ -154,16 +111,16 @@ static void borrowing(void *unused) {
         void *last;
         if (count == 0 || count > MOST)
             continue;
-        take(i + 1, &last, 1, i); /* keeps the lender's span */
+        objects_take(i + 1, &last, 1, i); /* keeps the lender's span */
         size_t lent = backend_in_use();
-        take(i, objects, count, i);
+        objects_take(i, objects, count, i);
         borrowed += backend_in_use() == lent;
-        own = middle_take_exact(i);
+        own = middle_take_exact(0, i);
         CHECK(own && pagemap_tag(own) == i);
         heap_settled();
-        put(i, objects, count, i);
-        put(i + 1, &last, 1, i);
-        middle_put(i, &own, 1);
+        objects_put(i, objects, count, i);
+        objects_put(i + 1, &last, 1, i);
+        middle_put(0, i, &own, 1);
         middle_flush();
         heap_settled();
         CHECK(backend_in_use() == 0);
@@ -176,14 +133,14 @@ static void left_behind(void *unused) {
     (void)unused;
     static void *objects[MOST], *others[MOST];
     size_t taken = 0;
-    take(20, objects, 100, 20);
-    put(20, objects, 100, 20);
+    objects_take(20, objects, 100, 20);
+    objects_put(20, objects, 100, 20);
     CHECK(middle_cached() > 0);
     for (; middle_cached() > 0; taken++) {
         CHECK(taken < MOST);
-        take(50, others + taken, 1, 50);
+        objects_take(50, others + taken, 1, 50);
     }
-    put(50, others, taken, 50);
+    objects_put(50, others, taken, 50);
     middle_flush();
     CHECK(backend_in_use() == 0);
     heap_settled();
@@ -194,23 +151,23 @@ static void alone(void *unused) {
     (void)unused;
     static void *objects[MOST];
     const unsigned small = 10, medium = 20;
-    take(medium, objects, 100, 1);
-    put(medium, objects, 100, 1);
+    objects_take(medium, objects, 100, 1);
+    objects_put(medium, objects, 100, 1);
     size_t kept = middle_cached();
     CHECK(kept > 0);
     lock_init();
     CHECK(lock_is_alone());
-    take(medium, objects, 100, 2);
+    objects_take(medium, objects, 100, 2);
     CHECK(middle_cached() == 0);
-    put(medium, objects, 100, 2);
+    objects_put(medium, objects, 100, 2);
     CHECK(middle_cached() == 0);
-    take(small, objects, 100, 3);
-    put(small, objects, 100, 3);
+    objects_take(small, objects, 100, 3);
+    objects_put(small, objects, 100, 3);
     CHECK(middle_cached() > 0);
     lock_never_alone();
-    take(medium, objects, 100, 4);
+    objects_take(medium, objects, 100, 4);
     kept = middle_cached();
-    put(medium, objects, 100, 4);
+    objects_put(medium, objects, 100, 4);
     CHECK(middle_cached() > kept);
     middle_flush();
     CHECK(backend_in_use() == 0);
@@ -225,14 +182,14 @@ static void spares_make_way(void *unused) {
     struct backend_stats before, now;
     const unsigned one_page = 33, two_pages = 45; /* 1024 and 1792 bytes */
     CHECK(size_classes[one_page].pages == 1 && size_classes[two_pages].pages == 2);
-    take(one_page, objects, MOST, 1);
-    put(one_page, objects, MOST, 1);
+    objects_take(one_page, objects, MOST, 1);
+    objects_put(one_page, objects, MOST, 1);
     middle_stats(&middle);
     CHECK(middle.spare_free >= 1 << 20);
     backend_stats(&before);
     size_t room = before.committed - before.in_use + middle.spare_free, taken = 0;
     for (; taken < MOST; taken++) {
-        take(two_pages, others + taken, 1, 2);
+        objects_take(two_pages, others + taken, 1, 2);
         backend_stats(&now);
         middle_stats(&middle);
         CHECK(now.committed == before.committed || middle.spare_free == 0);
@@ -240,7 +197,7 @@ static void spares_make_way(void *unused) {
             break;
     }
     CHECK(taken * size_classes[two_pages].size > room / 2);
-    put(two_pages, others, taken + 1, 2);
+    objects_put(two_pages, others, taken + 1, 2);
     middle_flush();
     CHECK(backend_in_use() == 0);
     heap_settled();
@@ -252,13 +209,13 @@ static void without_growth(void *unused) {
     static void *objects[MOST], *others[MOST];
     const unsigned one_page = 33, two_pages = 45; /* 1024 and 1792 bytes */
     const size_t count = 1500;                    /* less than a hugepage, in which one stays */
-    CHECK(middle_take_resident(one_page, objects, 8, 8) == 0 && backend_in_use() == 0);
-    take(one_page, objects, count, 1);
+    CHECK(middle_take_resident(0, one_page, objects, 8, 8) == 0 && backend_in_use() == 0);
+    objects_take(one_page, objects, count, 1);
     middle_return(one_page, objects + 1, count - 1);
     CHECK(middle_cached() == 0);
     middle_flush();
     size_t fresh = backend_fresh(), had = count * size_classes[one_page].size, taken = 0;
-    for (size_t got; (got = middle_take_resident(two_pages, others + taken, 1, 1)) != 0; taken += got)
+    for (size_t got; (got = middle_take_resident(0, two_pages, others + taken, 1, 1)) != 0; taken += got)
         CHECK(taken < MOST - 1);
     CHECK(backend_fresh() - fresh <= RN_PAGE && taken * size_classes[two_pages].size > had / 2);
     middle_return(two_pages, others, taken);
@@ -268,74 +225,19 @@ static void without_growth(void *unused) {
     heap_settled();
 }
 
-/* ---- Threads ---- */
-
-enum { THREADS = 4, BOXES = 64, HELD = 40 };
-
-/* A box holds a batch that belongs to whoever takes it out, on whichever thread. */
-static struct box {
-    pthread_mutex_t mutex;
-    unsigned class_index;
-    size_t count;
-    uint64_t stamp;
-    void *objects[RN_MAX_BATCH];
-} boxes[BOXES];
-
-static _Atomic uint64_t next_stamp = 1;
-
-static void *trade(void *seed) {
-    uint64_t random = (uintptr_t)seed;
-    for (int i = 0; i < 20000; i++) {
-        struct box *box = &boxes[random_next(&random) % BOXES];
-        pthread_mutex_lock(&box->mutex);
-        if (box->count) {
-            put(box->class_index, box->objects, box->count, box->stamp);
-            box->count = 0;
-        } else {
-            box->class_index = 1 + (unsigned)(random_next(&random) % 60);
-            box->count = 1 + random_next(&random) % HELD;
-            box->stamp = next_stamp++;
-            take(box->class_index, box->objects, box->count, box->stamp);
-        }
-        pthread_mutex_unlock(&box->mutex);
-    }
-    return NULL;
-}
-
-static void threads(void *unused) {
-    (void)unused;
-    pthread_t thread[THREADS];
-    for (int i = 0; i < BOXES; i++)
-        pthread_mutex_init(&boxes[i].mutex, NULL);
-    for (uintptr_t i = 0; i < THREADS; i++)
-        CHECK(pthread_create(&thread[i], NULL, trade, (void *)(i + 1)) == 0);
-    for (int i = 0; i < 100; i++) {
-        middle_flush();
-        heap_settled();
-    }
-    for (int i = 0; i < THREADS; i++)
-        CHECK(pthread_join(thread[i], NULL) == 0);
-    for (struct box *box = boxes; box < boxes + BOXES; box++)
-        if (box->count)
-            put(box->class_index, box->objects, box->count, box->stamp);
-    middle_flush();
-    heap_settled();
-    CHECK(backend_in_use() == 0);
-}
-
 /* ---- Misuse ---- */
 
 enum { CLASS = 12 };
 
 static void put_to_spans(void *object) {
-    middle_put(CLASS, &object, 1);
+    middle_put(objects_id, CLASS, &object, 1);
     middle_flush();
 }
 
 static void double_free(void *unused) {
     (void)unused;
     void *objects[3];
-    take(CLASS, objects, 3, 0);
+    objects_take(CLASS, objects, 3, 0);
     put_to_spans(objects[1]);
     put_to_spans(objects[1]);
 }
@@ -343,16 +245,16 @@ static void double_free(void *unused) {
 static void double_free_in_batch(void *unused) {
     (void)unused;
     void *objects[3];
-    take(CLASS, objects, 3, 0);
+    objects_take(CLASS, objects, 3, 0);
     objects[2] = objects[0];
-    middle_put(CLASS, objects, 3);
+    middle_put(0, CLASS, objects, 3);
     middle_flush();
 }
 
 static void double_free_of_gone_span(void *unused) {
     (void)unused;
     void *object;
-    take(CLASS, &object, 1, 0);
+    objects_take(CLASS, &object, 1, 0);
     put_to_spans(object); /* the span was empty, and went */
     put_to_spans(object);
 }
@@ -360,14 +262,14 @@ static void double_free_of_gone_span(void *unused) {
 static void interior(void *unused) {
     (void)unused;
     void *object;
-    take(CLASS, &object, 1, 0);
+    objects_take(CLASS, &object, 1, 0);
     put_to_spans((char *)object + 8);
 }
 
 static void tail_of_span(void *unused) {
     (void)unused;
     void *object;
-    take(CLASS, &object, 1, 0);
+    objects_take(CLASS, &object, 1, 0);
     size_t objects = size_classes[CLASS].objects * (size_t)size_classes[CLASS].size;
     char *start = (char *)((uintptr_t)object & -(uintptr_t)RN_PAGE);
     if (objects + size_classes[CLASS].size > (size_t)size_classes[CLASS].pages << RN_PAGE_SHIFT)
@@ -381,16 +283,16 @@ static void whole_spans(void *unused) {
     void *objects[2 * RN_MAX_BATCH];
     const size_t per_span = size_classes[CLASS].objects;
     lock_init();
-    CHECK(middle_take(CLASS, objects, per_span + 1, 2 * RN_MAX_BATCH) == per_span + 1);
-    middle_put(CLASS, objects, per_span + 1);
+    CHECK(middle_take(0, CLASS, objects, per_span + 1, 2 * RN_MAX_BATCH) == per_span + 1);
+    middle_put(0, CLASS, objects, per_span + 1);
     (void)middle_flush();
     lock_never_alone();
-    CHECK(middle_take(CLASS, objects, per_span + 1, 2 * per_span) == 2 * per_span);
+    CHECK(middle_take(0, CLASS, objects, per_span + 1, 2 * per_span) == 2 * per_span);
     check_disjoint(objects, 2 * per_span, size_classes[CLASS].size);
-    middle_put(CLASS, objects, 2 * per_span);
+    middle_put(0, CLASS, objects, 2 * per_span);
     (void)middle_flush();
-    CHECK(middle_take(CLASS, objects, per_span + 1, 2 * per_span - 1) == per_span + 1);
-    middle_put(CLASS, objects, per_span + 1);
+    CHECK(middle_take(0, CLASS, objects, per_span + 1, 2 * per_span - 1) == per_span + 1);
+    middle_put(0, CLASS, objects, per_span + 1);
     (void)middle_flush();
     heap_settled();
     CHECK(backend_in_use() == 0);
@@ -404,8 +306,8 @@ static void arrays_pass_on(void *unused) {
     size_t after_first = 0;
     for (unsigned class_index = 2; class_index < 12; class_index++) {
         for (int round = 0; round < 12; round++) {
-            take(class_index, objects, MOST, class_index);
-            put(class_index, objects, MOST, class_index);
+            objects_take(class_index, objects, MOST, class_index);
+            objects_put(class_index, objects, MOST, class_index);
         }
         CHECK(middle_cached() > 0);
         middle_flush();
@@ -441,7 +343,6 @@ IN_CHILD(test_whole_spans, whole_spans)
 IN_CHILD(test_arrays_pass_on, arrays_pass_on)
 IN_CHILD(test_spares_make_way, spares_make_way)
 IN_CHILD(test_without_growth, without_growth)
-IN_CHILD(test_threads, threads)
 DIES(test_double_free, double_free, "double free")
 DIES(test_double_free_in_batch, double_free_in_batch, "double free")
 DIES(test_double_free_of_gone_span, double_free_of_gone_span, "double free")
@@ -450,14 +351,21 @@ DIES(test_tail_of_span, tail_of_span, "interior pointer")
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_all_classes),     cmocka_unit_test(test_counts),
-        cmocka_unit_test(test_fullest_first),   cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_double_free),     cmocka_unit_test(test_double_free_in_batch),
-        cmocka_unit_test(test_interior),        cmocka_unit_test(test_double_free_of_gone_span),
-        cmocka_unit_test(test_tail_of_span),    cmocka_unit_test(test_borrowing),
-        cmocka_unit_test(test_spares_make_way), cmocka_unit_test(test_left_behind),
-        cmocka_unit_test(test_alone),           cmocka_unit_test(test_whole_spans),
-        cmocka_unit_test(test_without_growth),  cmocka_unit_test(test_arrays_pass_on),
+        cmocka_unit_test(test_all_classes),
+        cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_fullest_first),
+        cmocka_unit_test(test_double_free),
+        cmocka_unit_test(test_double_free_in_batch),
+        cmocka_unit_test(test_interior),
+        cmocka_unit_test(test_double_free_of_gone_span),
+        cmocka_unit_test(test_tail_of_span),
+        cmocka_unit_test(test_borrowing),
+        cmocka_unit_test(test_spares_make_way),
+        cmocka_unit_test(test_left_behind),
+        cmocka_unit_test(test_alone),
+        cmocka_unit_test(test_whole_spans),
+        cmocka_unit_test(test_without_growth),
+        cmocka_unit_test(test_arrays_pass_on),
     };
     return cmocka_run_group_tests_name("objects", tests, NULL, NULL);
 }

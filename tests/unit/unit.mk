@@ -16,6 +16,7 @@ UNIT_MIDDLE := $(call unit_objects,base pagemap backend middle)
 UNIT_ALL := $(STATIC_OBJECTS:$(BUILD)/%=$(U)/%)
 UNIT_LIB := $(U)/tests/unit/script.o $(U)/tests/unit/check.o
 UNIT_RUNS := $(U)/tests/unit/runs.o
+UNIT_OBJECTS := $(U)/tests/unit/objects.o
 UNIT_PROGRAMS := $(patsubst tests/unit/%.c,$(U)/%,\
     $(wildcard tests/unit/base-*.c tests/unit/backend-*.c tests/unit/middle-*.c tests/unit/frontend-*.c))
 
@@ -46,7 +47,7 @@ $(U)/base-%: $(U)/tests/unit/base-%.o $(UNIT_LIB) $(UNIT_BASE)
 $(U)/backend-%: $(U)/tests/unit/backend-%.o $(UNIT_LIB) $(UNIT_RUNS) $(UNIT_BACKEND)
 	$(CC) $(UNIT_CFLAGS) -o $@ $^ $(UNIT_LDFLAGS) -lcmocka $(LDLIBS)
 
-$(U)/middle-%: $(U)/tests/unit/middle-%.o $(UNIT_LIB) $(UNIT_MIDDLE)
+$(U)/middle-%: $(U)/tests/unit/middle-%.o $(UNIT_LIB) $(UNIT_OBJECTS) $(UNIT_MIDDLE)
 	$(CC) $(UNIT_CFLAGS) -o $@ $^ $(UNIT_LDFLAGS) -lcmocka $(LDLIBS)
 
 $(U)/frontend-%: $(U)/tests/unit/frontend-%.o $(UNIT_LIB) $(U)/rnalloc.o

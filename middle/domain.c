@@ -1,0 +1,18 @@
+#include "middle/domain.h"
+
+#include "middle/middle.h"
+
+struct lock domain_lock = LOCK_INIT(RANK_DOMAIN);
+_Atomic uint32_t domain_mask = 1;
+unsigned domains_most = 1;
+
+void middle_init(unsigned cpus) {
+    while (domains_most < cpus && domains_most < DOMAINS)
+        domains_most *= 2;
+}
+
+void domain_open(unsigned domain) {
+    lock_take(&domain_lock);
+    atomic_fetch_or_explicit(&domain_mask, (uint32_t)1 << domain, memory_order_relaxed);
+    lock_drop(&domain_lock);
+}

@@ -1,0 +1,53 @@
+/* domain.h: CPUs told apart. Internal to this tier.
+ *
+ * Each domain has transfer caches, central lists and spare spans of its own, so that what one CPU frees and takes again
+ * stays in its own cache: the objects, and the structures that lead to them. There are as many domains as CPUs, but few
+ * in a small heap, of which what each holds of each class would be much, and one while the process has one thread. A
+ * pool belongs to the domain of its id, now: which that is changes with the heap, and nothing depends on it.
+ */
+#ifndef MIDDLE_DOMAIN_H
+#define MIDDLE_DOMAIN_H
+
+#include "backend/backend.h"
+#include "base/lock.h"
+
+enum {
+    DOMAINS = 32,
+    DOMAIN_BYTES = 4 << 20, /* of heap for each domain */
+};
+
+/* Bit i: domain i is in use: what belongs to the others is all zeros. Bits are set under domain_lock, never cleared. */
+extern _Atomic uint32_t domain_mask;
+extern struct lock domain_lock;
+extern unsigned domains_most; /* a power of two; written at initialisation */
+
+/* Puts the domain in use. */
+void domain_open(unsigned domain);
+
+static inline uint32_t domains_used(void) { return atomic_load_explicit(&domain_mask, memory_order_relaxed); }
+
+static inline bool domains_are_many(void) { return domains_used() != 1; }
+
+/* A power of two, by what the heap was lately. */
+static inline size_t domains_now(void) {
+    size_t parts = backend_demand() / DOMAIN_BYTES;
+    return parts < 2 ? 1 : min_size((size_t)1 << (63 - __builtin_clzl(parts)), domains_most);
+}
+
+static inline unsigned domain_of(unsigned id) {
+    if (lock_is_alone())
+        return 0;
+    unsigned domain = id & ((unsigned)domains_now() - 1);
+    if (RN_UNLIKELY((domains_used() >> domain & 1) == 0))
+        domain_open(domain);
+    return domain;
+}
+
+/* Takes the first domain out of a set that is not empty. */
+static inline unsigned domain_next(uint32_t *set) {
+    unsigned domain = (unsigned)__builtin_ctz(*set);
+    *set &= *set - 1;
+    return domain;
+}
+
+#endif

@@ -360,7 +360,8 @@ static size_t phase_pages(uint64_t now) {
 /* Relaxed: a hint, for the many who pass by. */
 static bool step_is_due(uint64_t *now) {
     size_t free_pages = total_get(&backend_totals.dirty_free_pages);
-    if (free_pages <= backend_config.retain >> RN_PAGE_SHIFT)
+    bool outlived = total_get(&backend_totals.peak_pages) / 2 > total_get(&backend_totals.used_pages);
+    if (free_pages <= backend_config.retain >> RN_PAGE_SHIFT && !outlived) /* nothing to give, nor a demand to forget */
         return false;
     *now = os_now_ms();
     return *now >= atomic_load_explicit(&next_look, memory_order_relaxed) ||

@@ -507,6 +507,8 @@ size_t backend_fresh(void) { return total_get(&backend_totals.fresh_pages) << RN
 
 size_t backend_free_resident(void) { return total_get(&backend_totals.dirty_free_pages) << RN_PAGE_SHIFT; }
 
+size_t backend_spare_hugepages(void) { return total_get(&backend_totals.spare_hugepages); }
+
 void backend_stats(struct backend_stats *stats) {
     stats->reserved = total_get(&backend_totals.reserved);
     stats->committed = total_get(&backend_totals.committed);

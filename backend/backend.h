@@ -91,6 +91,8 @@ size_t backend_fresh(void);
 
 /* Free bytes that are resident now, relaxed. */
 size_t backend_free_resident(void);
+/* Free hugepages that have resident pages now, relaxed. */
+size_t backend_spare_hugepages(void);
 
 /* Debug: checks every hugepage's counts and lists (I5, I6). Takes backend_lock. */
 void backend_check(void);

@@ -115,6 +115,7 @@ struct hugepage *range_take_dirty(size_t most, size_t *length, bool whole);
 /* Totals, under backend_lock for writing, relaxed for reading. */
 extern struct backend_totals {
     _Atomic size_t free_hugepages;  /* members of ranges */
+    _Atomic size_t spare_hugepages; /* of these with resident pages */
     _Atomic size_t moved_hugepages; /* whose pages came from elsewhere */
     _Atomic size_t split_hugepages; /* that MADV_NOHUGEPAGE was given for */
     _Atomic size_t reserved;

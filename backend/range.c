@@ -65,12 +65,14 @@ static void range_put(struct hugepage *first, size_t length, uint32_t dirty) {
     mark_ends(first, length);
     first->range_dirty = dirty;
     total_add(&backend_totals.free_hugepages, length);
+    total_add(&backend_totals.spare_hugepages, dirty);
     list_insert(first);
 }
 
 /* Takes the whole range off its list. */
 static void range_remove(struct hugepage *first) {
     total_add(&backend_totals.free_hugepages, -(size_t)first->range_length);
+    total_add(&backend_totals.spare_hugepages, -(size_t)first->range_dirty);
     list_remove(first);
     unmark_ends(first);
 }

@@ -18,13 +18,19 @@ enum {
     HELPER_STACK = 64 << 10,
     WORK_MS = 250, /* between two looks while there is something to give back */
     IDLE_MS = 60000,
-    QUIET_LOOKS = 4, /* looks without allocation before caches are flushed */
+    QUIET_LOOKS = 4,   /* looks without allocation before caches are flushed */
+    QUIET_MISSES = 64, /* from one look to the next: times that a class had nothing free */
 };
 
 static struct lock helper_lock = LOCK_INIT(RANK_HELPER);
 static bool alive;      /* under helper_lock */
 static uint32_t ending; /* a futex: 1 when the other threads have ended */
 static uint32_t poked;  /* the futex: 1 when there may be work */
+
+static void set_alive(bool now) {
+    __atomic_store_n(&alive, now, __ATOMIC_RELAXED);
+    middle_follow(now);
+}
 
 static size_t threshold(void) { return option_get(OPT_HELPER_MIN_MIB) << 20; }
 
@@ -59,11 +65,19 @@ static bool helper_work(unsigned quiet) {
     return is_roomy || quiet < 2 * QUIET_LOOKS;
 }
 
-/* One look. Quiet is a process whose pages in use are as the last look left them. */
-static bool helper_look(unsigned *quiet, size_t *last_in_use) {
-    *quiet = backend_in_use() == *last_in_use ? *quiet + 1 : 0;
-    bool again = helper_work(*quiet);
-    *last_in_use = backend_in_use();
+/* What the last look left. */
+struct last {
+    size_t in_use, misses;
+    unsigned quiet; /* looks in a row that found it so */
+};
+
+/* One look. Quiet is a process whose pages in use stay as they are, and which does not live on spare spans. */
+static bool helper_look(struct last *last) {
+    bool same = backend_in_use() == last->in_use && middle_misses() - last->misses < QUIET_MISSES;
+    last->quiet = same ? last->quiet + 1 : 0;
+    bool again = helper_work(last->quiet);
+    last->in_use = backend_in_use();
+    last->misses = middle_misses();
     return again;
 }
 
@@ -93,13 +107,12 @@ static void *helper_main(void *unused) {
     os_name_thread("rnalloc-helper");
     thread_count_never();
     do {
-        unsigned quiet = 0;
-        size_t last_in_use = 0;
-        while (!__atomic_load_n(&ending, __ATOMIC_RELAXED) && helper_look(&quiet, &last_in_use))
+        struct last last = {0, 0, 0};
+        while (!__atomic_load_n(&ending, __ATOMIC_RELAXED) && helper_look(&last))
             os_wait(&ending, 0, WORK_MS);
     } while (helper_sleep());
     lock_take(&helper_lock);
-    __atomic_store_n(&alive, false, __ATOMIC_RELAXED);
+    set_alive(false);
     lock_drop(&helper_lock);
     return unused;
 }
@@ -109,7 +122,7 @@ void helper_start(void) {
         return;
     lock_take(&helper_lock);
     bool start = !alive;
-    __atomic_store_n(&alive, true, __ATOMIC_RELAXED);
+    set_alive(true);
     if (start)
         __atomic_store_n(&ending, 0, __ATOMIC_RELAXED);
     lock_drop(&helper_lock);
@@ -130,7 +143,7 @@ void helper_start(void) {
     }
     if (error) {
         lock_take(&helper_lock);
-        __atomic_store_n(&alive, false, __ATOMIC_RELAXED);
+        set_alive(false);
         lock_drop(&helper_lock);
     }
 }
@@ -141,7 +154,7 @@ void helper_unlock_all(void) { lock_drop(&helper_lock); }
 
 void helper_forget(void) {
     lock_reset(&helper_lock);
-    alive = false;
+    set_alive(false);
     poked = 0;
     ending = 0;
 }

@@ -63,10 +63,10 @@ static void count_free(struct central *central, size_t change) {
 /* The full span goes to another domain. Holds the lock of the one it belonged to. */
 static void span_move(struct central *central, struct span *span, unsigned domain) {
     size_t objects = size_classes[span->class_index].objects;
+    shared_add(&centrals[domain][span->class_index].objects, objects);
     /* release: pairs with the acquire in span_domain: whoever finds the span there will take another lock */
     atomic_store_explicit(&span->domain, (uint16_t)domain, memory_order_release);
     shared_add(&central->objects, -objects);
-    shared_add(&centrals[domain][span->class_index].objects, objects);
 }
 
 /* Takes what the listed spans have, for the domain, to which go those that nothing is left of. Holds the lock. */

@@ -11,8 +11,11 @@ void middle_init(unsigned cpus) {
         domains_most *= 2;
 }
 
-void domain_open(unsigned domain) {
+unsigned domain_open(unsigned domain) {
+    if (lock_is_fork_owner())
+        return 0;
     lock_take(&domain_lock);
     atomic_fetch_or_explicit(&domain_mask, (uint32_t)1 << domain, memory_order_relaxed);
     lock_drop(&domain_lock);
+    return domain;
 }

@@ -21,8 +21,9 @@ extern _Atomic uint32_t domain_mask;
 extern struct lock domain_lock;
 extern unsigned domains_most; /* a power of two; written at initialisation */
 
-/* Puts the domain in use. */
-void domain_open(unsigned domain);
+/* Puts the domain in use, and returns it; or another that is, for the thread that forks at this moment: it holds the
+ * locks of those that were when it began. */
+unsigned domain_open(unsigned domain);
 
 static inline uint32_t domains_used(void) { return atomic_load_explicit(&domain_mask, memory_order_relaxed); }
 
@@ -30,17 +31,21 @@ static inline bool domains_are_many(void) { return domains_used() != 1; }
 
 /* A power of two, by what the heap was lately. */
 static inline size_t domains_now(void) {
+    if (lock_is_alone())
+        return 1;
     size_t parts = backend_demand() / DOMAIN_BYTES;
     return parts < 2 ? 1 : min_size((size_t)1 << (63 - __builtin_clzl(parts)), domains_most);
 }
 
 static inline unsigned domain_of(unsigned id) {
-    if (lock_is_alone())
-        return 0;
     unsigned domain = id & ((unsigned)domains_now() - 1);
-    if (RN_UNLIKELY((domains_used() >> domain & 1) == 0))
-        domain_open(domain);
-    return domain;
+    return RN_LIKELY(domains_used() >> domain & 1) ? domain : domain_open(domain);
+}
+
+/* Those in use that no id leads to any more, since the heap shrank, or this is a child that forked alone. */
+static inline uint32_t domains_left(void) {
+    size_t now = domains_now();
+    return now == DOMAINS ? 0 : domains_used() >> now << now;
 }
 
 /* Takes the first domain out of a set that is not empty. */

@@ -45,6 +45,7 @@ void *large_alloc(size_t size, size_t alignment, bool *zeroed) {
     span->start = start;
     span->pages = pages;
     span->class_index = LARGE_CLASS;
+    atomic_init(&span->domain, 0);
     span->meta_size = META_BLOCK_MIN;
     pagemap_set(start, 1, 0, span);
     count(pages << RN_PAGE_SHIFT, 1);
@@ -121,6 +122,7 @@ size_t middle_spare(void) { return span_spare_bytes(); }
 void middle_stats(struct middle_stats *stats) {
     stats->transfer_free = middle_cached();
     stats->spare_free = middle_spare();
+    stats->domains = (unsigned)__builtin_popcount(domains_used());
     stats->span_free = central_free_bytes() + stats->spare_free;
     stats->large_in_use = atomic_load_explicit(&bytes_in_use, memory_order_relaxed);
     stats->large_blocks = atomic_load_explicit(&blocks_in_use, memory_order_relaxed);

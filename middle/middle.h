@@ -72,6 +72,12 @@ size_t middle_flush(void);
 /* Gives back the spare spans of those CPUs that have more than the heap, as it was lately, justifies. */
 void middle_trim(void);
 
+/* How often new spans were asked for, since the start, relaxed: a clock that stands still while the program does. */
+size_t middle_misses(void);
+
+/* From now on somebody calls middle_trim now and then, and middle_flush in a process that rests; or no more. */
+void middle_follow(bool followed);
+
 /* Bytes in transfer caches now, relaxed. */
 size_t middle_cached(void);
 /* The same in empty spans that wait. */
@@ -81,6 +87,7 @@ struct middle_stats {
     size_t transfer_free, large_in_use, large_blocks;
     size_t span_free;  /* in spans, the spare ones included */
     size_t spare_free; /* of that in spare ones: bytes of pages, not of objects */
+    unsigned domains;  /* sets of caches and lists that were used */
 };
 void middle_stats(struct middle_stats *stats);
 

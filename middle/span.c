@@ -35,7 +35,7 @@ enum {
     SPARE_METAS = 3,       /* structures of 64, 128 and 256 bytes */
     SPARE_BYTES = 2 << 20, /* kept in the smallest heap, */
     SPARE_SHARE = 64,      /* or this part of the heap; */
-    SPARE_DEMAND = 2,      /* where there are threads, this part of what the heap was lately, */
+    SPARE_DEMAND = 2,      /* where somebody gives back what lies idle, this part of what the heap was lately, */
     SPARE_MOST = 16 << 20, /* but no more than this in a domain */
 };
 
@@ -102,11 +102,16 @@ static size_t spares_flush(unsigned domain) {
     return bytes;
 }
 
-/* Bytes that one domain may keep. A thread alone is not followed by a helper that would give them back. */
+static _Atomic bool is_followed;
+
+void middle_follow(bool followed) { atomic_store_explicit(&is_followed, followed, memory_order_relaxed); }
+
+/* Bytes that one domain may keep. What waits is part of the demand: so all may keep as much as the program had. */
 static size_t spare_most(void) {
-    size_t domains = (size_t)__builtin_popcount(domains_used());
-    size_t share = max_size(SPARE_BYTES, backend_in_use() / SPARE_SHARE) / domains;
-    return lock_is_alone() ? share : max_size(share, min_size(backend_demand() / SPARE_DEMAND / domains, SPARE_MOST));
+    size_t domains = domains_now(), share = max_size(SPARE_BYTES, backend_in_use() / SPARE_SHARE) / domains;
+    if (!atomic_load_explicit(&is_followed, memory_order_relaxed))
+        return share;
+    return max_size(share, min_size(backend_demand() / SPARE_DEMAND / domains, SPARE_MOST));
 }
 
 /* Of spans alike, linked by `next`, keeps as many as fit. Returns the others. */
@@ -140,10 +145,11 @@ size_t span_flush(void) {
 }
 
 void middle_trim(void) {
-    size_t most = spare_most();
+    uint32_t unused = domains_left();
     for (uint32_t left = domains_used(); left;) {
         unsigned domain = domain_next(&left);
-        if (spare_bytes(&spares[domain]) > most)
+        size_t own = spare_bytes(&spares[domain]);
+        if (own > (unused >> domain & 1 ? 0 : spare_most()))
             (void)spares_flush(domain);
     }
 }
@@ -186,6 +192,8 @@ static uintptr_t run_obtain(size_t pages, bool grow) {
 /* A span's structure with a new run; on no list, its other fields to be set. */
 static struct span *span_obtain(size_t pages, uint32_t meta_size, bool grow) {
     struct span *span = meta_block_alloc(meta_size);
+    if (RN_UNLIKELY(!span) && span_flush() != 0)
+        span = meta_block_alloc(meta_size);
     if (!span)
         return NULL;
     span->start = run_obtain(pages, grow);

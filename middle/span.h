@@ -5,7 +5,8 @@
  *   made from a page run [its maker] --> listed: 0 < free < objects, or new [central list, under its lock]
  *   listed --last free object taken--> full: on no list [the holders of its objects]
  *   full --an object comes back--> listed
- *   listed --last used object comes back--> empty: its run goes back to the backend [whoever found it empty]
+ *   listed --last used object comes back--> empty: it waits among the spare spans, or its run goes back to the backend
+ *       [whoever found it empty]
  *
  * I2  An object is in exactly one place: the program, one pool slot, one transfer slot, or one set bit of its span.
  * I3  span->free == the number of set bits in span->bits.
@@ -22,8 +23,8 @@ enum {
     LARGE_CLASS = 0,
 };
 
-/* The list fields and everything from `free` on are under the class's central lock; the rest is constant in a span's
- * life. */
+/* The list fields, `free` and the bits are under the lock of the central list of its class and domain; `domain` is
+ * written under it, and read without; the rest is constant in a span's life. */
 struct span {
     struct span *next;
     struct span *prev;

@@ -20,6 +20,7 @@ enum {
     ALONE_MOST = 256,             /* above: none is kept for a process of one thread */
     PAGE_SLOTS = 512,             /* an array of more than a page's slots */
     LONG_SLOTS = 8192,            /* is at least this long */
+    OTHERS_MOST = 4,              /* domains that are looked at for objects before the heap grows by a span */
 };
 
 struct transfer {
@@ -35,8 +36,17 @@ struct transfer {
 static struct transfer transfers[DOMAINS][RN_CLASSES] = {
     [0 ... DOMAINS - 1] = {[0 ... RN_CLASSES - 1] = {.lock = LOCK_INIT(RANK_TRANSFER)}}};
 static struct tally held_bytes;
-/* Of each domain, the class that age_next looks at. */
-static struct hand { _Atomic unsigned class_index; } RN_ALIGNED(RN_CACHE_LINE) hands[DOMAINS];
+/* How often each domain's classes had nothing free; by turns it is also the class that age_next looks at. */
+static struct misses { _Atomic size_t count; } RN_ALIGNED(RN_CACHE_LINE) misses[DOMAINS];
+
+static size_t misses_of(unsigned domain) { return atomic_load_explicit(&misses[domain].count, memory_order_relaxed); }
+
+size_t middle_misses(void) {
+    size_t sum = 0;
+    for (uint32_t left = domains_used(); left;)
+        sum += misses_of(domain_next(&left));
+    return sum;
+}
 
 static uint32_t held(struct transfer *transfer) { return atomic_load_explicit(&transfer->count, memory_order_relaxed); }
 
@@ -128,12 +138,7 @@ static size_t transfer_flush(unsigned domain, unsigned class_index) {
     return flushed * size_classes[class_index].size;
 }
 
-/* New memory is about to be used: looks at the next cache in turn, and empties it if nothing came or went since its
- * last look. What a class no longer needs would else pin its spans while other classes grow. */
-static void age_next(unsigned domain) {
-    _Atomic unsigned *hand = &hands[domain].class_index;
-    unsigned class_index = atomic_load_explicit(hand, memory_order_relaxed) % (RN_CLASSES - 1) + 1;
-    atomic_store_explicit(hand, class_index, memory_order_relaxed); /* two threads may look at one: no matter */
+static void age(unsigned domain, unsigned class_index) {
     struct transfer *transfer = &transfers[domain][class_index];
     lock_take(&transfer->lock);
     bool idle = transfer->capacity && !transfer->moved;
@@ -141,6 +146,20 @@ static void age_next(unsigned domain) {
     lock_drop(&transfer->lock);
     if (idle)
         (void)transfer_flush(domain, class_index);
+}
+
+/* New memory is about to be used: looks at the next cache in turn, and empties it if nothing came or went since its
+ * last look. What a class no longer needs would else pin its spans while other classes grow. */
+static void age_next(unsigned domain) {
+    size_t turn = misses_of(domain);
+    unsigned class_index = (unsigned)(turn % (RN_CLASSES - 1)) + 1;
+    atomic_store_explicit(&misses[domain].count, turn + 1, memory_order_relaxed); /* two threads at once: no matter */
+    age(domain, class_index);
+    for (uint32_t left = domains_left(); left;) {
+        unsigned other = domain_next(&left);
+        if (held(&transfers[other][class_index]))
+            age(other, class_index);
+    }
 }
 
 static void note_starved(struct transfer *transfer) {
@@ -176,27 +195,30 @@ static bool may_take_from(unsigned from, unsigned class_index) {
            central_has_surplus(from, class_index, held(&transfers[from][class_index]));
 }
 
-/* What other domains have, before the heap grows. */
-static size_t take_from_others(unsigned domain, unsigned class_index, void **objects, size_t count) {
-    size_t taken = 0;
-    for (uint32_t others = domains_used() & ~((uint32_t)1 << domain); others && taken == 0;) {
-        unsigned from = domain_next(&others);
+/* What other domains have; of few of them, in turn, and what they may spare, or of `all` of them whatever it is. */
+static size_t take_from_others(unsigned domain, unsigned class_index, void **objects, size_t count, bool all) {
+    unsigned turn = (unsigned)misses_of(domain) % DOMAINS, looks = all ? DOMAINS : OTHERS_MOST;
+    uint32_t used = domains_used() & ~((uint32_t)1 << domain);
+    uint32_t others = used >> turn | used << (-turn % DOMAINS);
+    for (size_t taken; others && looks > 0; looks--) {
+        unsigned from = (domain_next(&others) + turn) % DOMAINS;
         struct transfer *transfer = &transfers[from][class_index];
-        if (!may_take_from(from, class_index))
+        if (!all && !may_take_from(from, class_index))
             continue;
-        taken = central_take_from(from, domain, class_index, objects, count);
-        if (taken == 0 && held(transfer))
-            taken = transfer_take(transfer, size_classes[class_index].size, objects, count);
+        if ((taken = central_take_from(from, domain, class_index, objects, count)) != 0)
+            return taken;
+        if (held(transfer) && (taken = transfer_take(transfer, size_classes[class_index].size, objects, count)) != 0)
+            return taken;
     }
-    return taken;
+    return 0;
 }
 
 /* From what is free and resident: new spans, while they need no further hugepage; or other domains' objects, unless
  * whole hugepages are free. */
 static size_t take_without_growth(unsigned domain, unsigned class_index, void **objects, size_t count, size_t fresh) {
     size_t taken = central_make(domain, class_index, objects, fresh, false);
-    if (taken == 0 && backend_free_resident() < BACKEND_HUGE_SIZE)
-        taken = take_from_others(domain, class_index, objects, count);
+    if (taken == 0 && backend_spare_hugepages() == 0)
+        taken = take_from_others(domain, class_index, objects, count, false);
     return taken;
 }
 
@@ -210,9 +232,10 @@ static inline size_t take(unsigned domain, unsigned class_index, void **objects,
         return taken;
     age_next(domain);
     size_t fresh = whole_spans(class_index, count, most);
-    if (domains_are_many() && (taken = take_without_growth(domain, class_index, objects, count, fresh)) != 0)
+    if (domains_are_many() && ((taken = take_without_growth(domain, class_index, objects, count, fresh)) != 0 || !grow))
         return taken;
-    return central_make(domain, class_index, objects, fresh, grow);
+    taken = central_make(domain, class_index, objects, fresh, grow);
+    return taken || !grow ? taken : take_from_others(domain, class_index, objects, count, true);
 }
 
 size_t middle_take(unsigned id, unsigned class_index, void **objects, size_t count, size_t most) {
@@ -223,12 +246,16 @@ size_t middle_take_resident(unsigned id, unsigned class_index, void **objects, s
     return take(domain_of(id), class_index, objects, count, most, false);
 }
 
+/* Not from transfer caches: what they hold may be lent. */
 void *middle_take_exact(unsigned id, unsigned class_index) {
     unsigned domain = domain_of(id);
     void *object;
-    if (central_take_own(domain, class_index, &object, 1) || central_make(domain, class_index, &object, 1, true))
+    if (central_take_own(domain, class_index, &object, 1))
         return object;
-    return NULL;
+    for (uint32_t others = domains_used() & ~((uint32_t)1 << domain); others;)
+        if (central_take_from(domain_next(&others), domain, class_index, &object, 1))
+            return object;
+    return central_make(domain, class_index, &object, 1, true) ? object : NULL;
 }
 
 /* Whose cache the objects go to: their spans', as one of them says, so that what a CPU made comes back to it from those
@@ -237,7 +264,7 @@ static unsigned home_of(unsigned domain, void **objects, size_t count) {
     if (!domains_are_many())
         return domain;
     const struct span *span = pagemap_handle(objects[count / 2]);
-    return span ? span_domain(span) : domain;
+    return span && span->class_index != LARGE_CLASS ? span_domain(span) : domain;
 }
 
 void middle_put(unsigned id, unsigned class_index, void **objects, size_t count) {

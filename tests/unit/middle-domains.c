@@ -18,6 +18,7 @@ static void *block_of_domains;
 static void domains_begin(void) {
     bool zeroed;
     middle_init(64);
+    middle_follow(true);
     CHECK((block_of_domains = large_alloc((size_t)256 << 20, 1, &zeroed)) != NULL);
 }
 
@@ -90,6 +91,67 @@ static void surplus(void *unused) {
     domains_end();
 }
 
+/* A class of big objects whose spans have so many pages. */
+static unsigned class_of_pages(unsigned pages) {
+    unsigned class_index = BIG;
+    while (size_classes[class_index].pages != pages)
+        class_index--;
+    return class_index;
+}
+
+/* Also where short holes are free, into which no span of the class fits. */
+static void surplus_beside_holes(void *unused) {
+    (void)unused;
+    static void *objects[SOME * RN_PAGE / 16], *kept[SOME], *pages[MOST];
+    const unsigned one_page = class_of_pages(1), two_pages = class_of_pages(2);
+    domains_begin();
+    middle_follow(false); /* few spare spans */
+    objects_id = 4;
+    objects_take(one_page, pages, MOST, 1);
+    size_t freed = scatter(two_pages, objects, kept, SOME);
+    check_disjoint(pages, MOST, size_classes[one_page].size);
+    for (size_t i = 0; i < MOST; i++)
+        if (i / size_classes[one_page].objects % 2 == 0)
+            middle_return(one_page, pages + i, 1);
+    middle_flush();
+    CHECK(backend_free_resident() > BACKEND_HUGE_SIZE);
+    size_t in_use = backend_in_use(), fresh = backend_fresh();
+    objects_id = 2;
+    objects_take(two_pages, objects, freed - freed / 4, 3);
+    CHECK(backend_fresh() == fresh && backend_in_use() == in_use);
+    objects_put(two_pages, objects, freed - freed / 4, 3);
+    middle_return(two_pages, kept, SOME);
+    for (size_t i = 0; i < MOST; i++)
+        if (i / size_classes[one_page].objects % 2 != 0)
+            middle_return(one_page, pages + i, 1);
+    domains_end();
+}
+
+/* When memory is refused, whatever is free anywhere is given out, to whomever: exact objects, too. */
+static void shortage(void *unused) {
+    (void)unused;
+    static void *objects[MOST], *others[MOST], *fillers[RN_PAGE];
+    size_t freed = MOST / 10, filled = 0, got = 0;
+    bool zeroed;
+    domains_begin();
+    objects_id = 1;
+    objects_take(SMALL, objects, MOST, 1);
+    middle_return(SMALL, objects, freed);
+    script_play(&(struct script){.always = 1u << CALL_MMAP | 1u << CALL_MPROTECT});
+    while (filled < RN_PAGE && (fillers[filled] = large_alloc(RN_PAGE, 1, &zeroed)) != NULL)
+        filled++;
+    CHECK(filled < RN_PAGE);
+    for (size_t more; got < freed - 1 && (more = middle_take(2, SMALL, others + got, freed - 1 - got, freed)) != 0;)
+        got += more;
+    CHECK(got == freed - 1 && (others[got++] = middle_take_exact(3, SMALL)) != NULL);
+    script_stop();
+    while (filled > 0)
+        CHECK(large_free(fillers[--filled]));
+    middle_return(SMALL, others, got);
+    middle_return(SMALL, objects + freed, MOST - freed);
+    domains_end();
+}
+
 /* But the little that others have of small objects stays with them. */
 static void apart(void *unused) {
     (void)unused;
@@ -109,24 +171,17 @@ static void apart(void *unused) {
     domains_end();
 }
 
-static unsigned class_of_pages(void) {
-    unsigned class_index = 1;
-    while (size_classes[class_index].size < RN_PAGE)
-        class_index++;
-    return class_index;
-}
-
 /* What empty spans hold serves a large block before the heap grows for it, and before it grows for objects. */
 static void spares_serve(void *unused) {
     (void)unused;
     static void *objects[MOST];
-    enum { LARGE = 8 << 20 };
-    unsigned class_index = class_of_pages();
+    enum { LARGE = 6 << 20 };
+    const unsigned class_index = class_of_pages(4);
     bool zeroed;
     domains_begin();
     objects_take(class_index, objects, MOST, 1);
     middle_return(class_index, objects, MOST);
-    CHECK(middle_spare() >= LARGE);
+    CHECK(middle_spare() > LARGE / 2 && backend_free_resident() < LARGE);
     size_t fresh = backend_fresh();
     void *block = large_alloc(LARGE, 1, &zeroed);
     CHECK(block && backend_fresh() - fresh <= BACKEND_HUGE_SIZE && middle_spare() == 0);
@@ -138,18 +193,70 @@ static void spares_serve(void *unused) {
     domains_end();
 }
 
+/* Empty spans serve those who emptied them. */
+static void spares_stay(void *unused) {
+    (void)unused;
+    static void *objects[3][MOST], *again[MOST];
+    const size_t count = 8 * (size_t)size_classes[SMALL].objects, size = size_classes[SMALL].size;
+    domains_begin();
+    for (objects_id = 1; objects_id <= 2; objects_id++) {
+        objects_take(SMALL, objects[objects_id], count, 1);
+        check_disjoint(objects[objects_id], count, size);
+    }
+    for (int id = 1; id <= 2; id++)
+        middle_return(SMALL, objects[id], count);
+    size_t spare = middle_spare();
+    for (objects_id = 1; objects_id <= 2; objects_id++) {
+        objects_take(SMALL, again, count, 2);
+        check_disjoint(again, count, size);
+        CHECK(memcmp(objects[objects_id], again, count * sizeof *again) == 0);
+        CHECK(middle_spare() == spare / 2 * (2 - objects_id));
+    }
+    for (int id = 1; id <= 2; id++)
+        middle_return(SMALL, objects[id], count);
+    domains_end();
+}
+
+static unsigned domains_in_use(void) {
+    struct middle_stats stats;
+    middle_stats(&stats);
+    return stats.domains;
+}
+
+/* Between fork's handlers the thread that forks may meet an id for the first time: it then uses what it has locked. */
+static void forking(void *unused) {
+    (void)unused;
+    static void *objects[MOST];
+    domains_begin();
+    objects_id = 1;
+    objects_take(SMALL, objects, 10, 1);
+    unsigned used = domains_in_use();
+    middle_lock_all();
+    atomic_store(&lock_fork_owner, (const void *)&lock_self);
+    objects_id = 2;
+    objects_take(SMALL, objects + 10, 10, 1);
+    CHECK(domains_in_use() == used);
+    atomic_store(&lock_fork_owner, NULL);
+    middle_unlock_all();
+    objects_take(SMALL, objects + 20, 10, 1);
+    CHECK(domains_in_use() != used);
+    objects_put(SMALL, objects, 30, 1);
+    domains_end();
+}
+
 /* Spare spans follow what the heap was lately, down to a few. */
 static void spares_age(void *unused) {
     (void)unused;
     static void *objects[MOST];
     enum { FEW = 2 << 20, WHILE_MS = 1000, WHILES = 20 };
-    unsigned class_index = class_of_pages();
+    const unsigned class_index = class_of_pages(4);
     domains_begin();
     objects_take(class_index, objects, MOST, 1);
     CHECK(large_free(block_of_domains));
     middle_return(class_index, objects, MOST);
     middle_trim();
     CHECK(middle_spare() > FEW);
+    (void)backend_release(0, true); /* nothing is left to give back, but the demand is to be forgotten */
     for (int i = 0; i < WHILES; i++) {
         script_sleep(WHILE_MS);
         (void)backend_release_step();
@@ -249,9 +356,13 @@ static void threads(void *unused) {
 
 IN_CHILD(test_come_home, come_home)
 IN_CHILD(test_surplus, surplus)
+IN_CHILD(test_surplus_beside_holes, surplus_beside_holes)
+IN_CHILD(test_shortage, shortage)
 IN_CHILD(test_apart, apart)
 IN_CHILD(test_spares_serve, spares_serve)
+IN_CHILD(test_spares_stay, spares_stay)
 IN_CHILD(test_spares_age, spares_age)
+IN_CHILD(test_forking, forking)
 IN_CHILD(test_many_ids, many_ids)
 IN_CHILD(test_threads, threads)
 
@@ -266,8 +377,10 @@ static void test_double_free_from_afar(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_come_home),  cmocka_unit_test(test_surplus),
-        cmocka_unit_test(test_apart),      cmocka_unit_test(test_spares_serve),
-        cmocka_unit_test(test_spares_age), cmocka_unit_test(test_many_ids),
+        cmocka_unit_test(test_apart),      cmocka_unit_test(test_surplus_beside_holes),
+        cmocka_unit_test(test_shortage),   cmocka_unit_test(test_spares_serve),
+        cmocka_unit_test(test_spares_age), cmocka_unit_test(test_spares_stay),
+        cmocka_unit_test(test_forking),    cmocka_unit_test(test_many_ids),
         cmocka_unit_test(test_threads),    cmocka_unit_test(test_double_free_from_afar),
     };
     return cmocka_run_group_tests_name("domains", tests, NULL, NULL);

@@ -175,6 +175,13 @@ RN_EXPORT void *calloc(size_t count, size_t size) __attribute__((alias("rnCalloc
 /* A block may keep what it has while the new size fills at least half of it. */
 static bool still_fits(size_t size, size_t have) { return size <= have && size >= have / 2; }
 
+/* Whether it is a small block that may: known without a look at its span. Whether one starts there is asked when it
+ * moves, or is freed. */
+static bool stays_small(const void *block, size_t size) {
+    unsigned class_index = pagemap_tag(block);
+    return class_index && still_fits(size, size_classes[class_index].size) && ((uintptr_t)block & 7) == 0;
+}
+
 /* A block that outgrew its class by little grows in small steps, and will again: the next few steps should find room.
  * One that grows by more, as a vector that doubles, gets what it asked for. */
 static size_t size_with_room(size_t size, size_t have) {
@@ -199,6 +206,8 @@ RN_EXPORT void *rnRealloc(void *block, size_t size) {
     }
     if (size > PTRDIFF_MAX)
         return no_memory();
+    if (stays_small(block, size))
+        return block;
     size_t have = usable("realloc", block);
     if (RN_UNLIKELY(rn_hardened)) {
         void *resized = hardened_resize(block, size);

@@ -153,19 +153,19 @@ size_t central_make(unsigned domain, unsigned class_index, void **objects, size_
 
 enum { PUT_MOST = 64 };
 
-static __attribute__((noreturn, cold)) void already_free(const struct span *span, int number) {
+static __attribute__((noreturn, cold)) void already_free(const struct span *span, uint32_t number) {
     unsigned class_index = span->class_index;
     span_misuse(class_index, (void *)(span->start + (size_t)number * size_classes[class_index].size), "double free");
 }
 
 /* Marks free those of `count` objects, given as their numbers, that the first one's span holds, up to the first that
  * another holds. Returns how many. Holds the lock. */
-static size_t mark_free(struct span *const *spans, const int *numbers, size_t count) {
+static size_t mark_free(struct span *const *spans, const uint32_t *numbers, size_t count) {
     struct span *span = spans[0];
     size_t i = 0;
     do {
         /* A word is changed in a register: else each object would wait for its neighbour's store. */
-        int word = numbers[i] / 64;
+        uint32_t word = numbers[i] / 64;
         uint64_t bits = span->bits[word];
         do {
             uint64_t bit = (uint64_t)1 << (numbers[i] % 64);
@@ -201,7 +201,7 @@ static bool span_filled(struct central *central, struct span *span, size_t more)
 /* Objects on their way back, with where they belong. */
 struct returns {
     struct span *spans[PUT_MOST];
-    int numbers[PUT_MOST];
+    uint32_t numbers[PUT_MOST];
 };
 
 /* Puts those of the first one's domain into their spans. Those of other domains, which are few, move to the front;
@@ -241,9 +241,12 @@ static size_t put_some(unsigned class_index, void **objects, size_t count) {
         __builtin_prefetch(r.spans[i], 1);
     }
     size_t own = 0;
-    for (; own < count && r.spans[own] && r.spans[own]->class_index == class_index; own++)
-        if ((r.numbers[own] = span_index(r.spans[own], objects[own])) < 0)
+    for (; own < count && r.spans[own] && r.spans[own]->class_index == class_index; own++) {
+        int number = span_index(r.spans[own], objects[own]);
+        if (number < 0)
             span_misuse(class_index, objects[own], "interior pointer");
+        r.numbers[own] = (uint32_t)number;
+    }
     for (size_t left = own; left;)
         left = put_domain(class_index, &r, left);
     return own;

@@ -24,6 +24,24 @@ struct central {
 static struct central centrals[DOMAINS][RN_CLASSES] = {
     [0 ... DOMAINS - 1] = {[0 ... RN_CLASSES - 1] = {.lock = LOCK_INIT(RANK_CENTRAL)}}};
 
+/* Of each class, the domains that may have something free: those where something came back since they were last found
+ * to have nothing. Hints, for those who would else fetch every domain's counts for each span that the heap grows by. */
+static _Atomic uint32_t maybe_free[RN_CLASSES];
+
+void central_note(unsigned domain, unsigned class_index) {
+    uint32_t bit = (uint32_t)1 << domain;
+    if ((central_noted(class_index) & bit) == 0)
+        atomic_fetch_or_explicit(&maybe_free[class_index], bit, memory_order_relaxed);
+}
+
+void central_forget(unsigned domain, unsigned class_index) {
+    atomic_fetch_and_explicit(&maybe_free[class_index], ~((uint32_t)1 << domain), memory_order_relaxed);
+}
+
+uint32_t central_noted(unsigned class_index) {
+    return atomic_load_explicit(&maybe_free[class_index], memory_order_relaxed);
+}
+
 static unsigned list_of(const struct span *span) { return 31u - (unsigned)__builtin_clz(span->free); }
 
 static void list_insert(struct central *central, struct span *span) {
@@ -126,6 +144,8 @@ size_t central_take(unsigned domain, unsigned class_index, void **objects, size_
 bool central_has_surplus(unsigned domain, unsigned class_index, size_t beside) {
     struct central *central = &centrals[domain][class_index];
     size_t free_objects = atomic_load_explicit(&central->free_objects, memory_order_relaxed) + beside;
+    if (free_objects == 0)
+        central_forget(domain, class_index);
     return free_objects > atomic_load_explicit(&central->objects, memory_order_relaxed) / SURPLUS_SHARE;
 }
 
@@ -146,6 +166,7 @@ size_t central_make(unsigned domain, unsigned class_index, void **objects, size_
             count_free(central, span->free);
             list_insert(central, span);
             lock_drop(&central->lock);
+            central_note(domain, class_index);
         }
     }
     return taken;
@@ -227,6 +248,7 @@ static size_t put_domain(unsigned class_index, struct returns *r, size_t count) 
         }
     }
     lock_drop(&central->lock);
+    central_note(domain, class_index);
     if (empty)
         span_destroy(empty);
     return others;

@@ -4,6 +4,7 @@
 
 struct lock domain_lock = LOCK_INIT(RANK_DOMAIN);
 _Atomic uint32_t domain_mask = 1;
+_Atomic size_t domain_count = 1;
 unsigned domains_most = 1;
 
 void middle_init(unsigned cpus) {

@@ -19,7 +19,8 @@ enum {
 /* Bit i: domain i is in use: what belongs to the others is all zeros. Bits are set under domain_lock, never cleared. */
 extern _Atomic uint32_t domain_mask;
 extern struct lock domain_lock;
-extern unsigned domains_most; /* a power of two; written at initialisation */
+extern _Atomic size_t domain_count; /* how many ids lead to; 1 at first */
+extern unsigned domains_most;       /* a power of two; written at initialisation */
 
 /* Puts the domain in use, and returns it; or another that is, for the thread that forks at this moment: it holds the
  * locks of those that were when it began. */
@@ -29,12 +30,18 @@ static inline uint32_t domains_used(void) { return atomic_load_explicit(&domain_
 
 static inline bool domains_are_many(void) { return domains_used() != 1; }
 
-/* A power of two, by what the heap was lately. */
+/* A power of two, by what the heap was lately, as last counted. */
 static inline size_t domains_now(void) {
-    if (lock_is_alone())
-        return 1;
+    return lock_is_alone() ? 1 : atomic_load_explicit(&domain_count, memory_order_relaxed);
+}
+
+/* Counts anew. Where spans are made, or the helper looks: the backend's numbers change all the time, and whoever only
+ * passes by should not fetch them. */
+static inline void domains_count(void) {
     size_t parts = backend_demand() / DOMAIN_BYTES;
-    return parts < 2 ? 1 : min_size((size_t)1 << (63 - __builtin_clzl(parts)), domains_most);
+    size_t count = parts < 2 ? 1 : min_size((size_t)1 << (63 - __builtin_clzl(parts)), domains_most);
+    if (count != atomic_load_explicit(&domain_count, memory_order_relaxed))
+        atomic_store_explicit(&domain_count, count, memory_order_relaxed);
 }
 
 static inline unsigned domain_of(unsigned id) {

@@ -57,6 +57,8 @@ static void spare_count(struct spares *own, size_t bytes) {
     atomic_store_explicit(&own->bytes, spare_bytes(own) + bytes, memory_order_relaxed);
 }
 
+bool span_may_wait(unsigned domain) { return spare_bytes(&spares[domain]) != 0; }
+
 size_t span_spare_bytes(void) {
     size_t bytes = 0;
     for (uint32_t left = domains_used(); left;)
@@ -145,6 +147,7 @@ size_t span_flush(void) {
 }
 
 void middle_trim(void) {
+    domains_count();
     uint32_t unused = domains_left();
     for (uint32_t left = domains_used(); left;) {
         unsigned domain = domain_next(&left);

@@ -47,6 +47,8 @@ void span_destroy(struct span *spans);
 /* Gives back the waiting ones. Returns their bytes. */
 size_t span_flush(void);
 size_t span_spare_bytes(void);
+/* The domain may have an empty span that waits. */
+bool span_may_wait(unsigned domain);
 /* A run of `bytes` that no span has is wanted: gives back what waits, if it is much and could spare new memory. */
 void span_yield(size_t bytes);
 void span_lock(void);
@@ -78,6 +80,10 @@ size_t central_take_from(unsigned from, unsigned domain, unsigned class_index, v
 bool central_has_surplus(unsigned domain, unsigned class_index, size_t beside);
 /* Objects of the very class, from new spans; `grow` as span_create. */
 size_t central_make(unsigned domain, unsigned class_index, void **objects, size_t count, bool grow);
+/* The domains that may have something of the class free, in spans or in transfer caches; and how it becomes known. */
+uint32_t central_noted(unsigned class_index);
+void central_note(unsigned domain, unsigned class_index);
+void central_forget(unsigned domain, unsigned class_index);
 void central_put(unsigned class_index, void **objects, size_t count);
 size_t central_free_bytes(void);
 void central_check(void);

@@ -154,6 +154,7 @@ static void age_next(unsigned domain) {
     size_t turn = misses_of(domain);
     unsigned class_index = (unsigned)(turn % (RN_CLASSES - 1)) + 1;
     atomic_store_explicit(&misses[domain].count, turn + 1, memory_order_relaxed); /* two threads at once: no matter */
+    domains_count();
     age(domain, class_index);
     for (uint32_t left = domains_left(); left;) {
         unsigned other = domain_next(&left);
@@ -191,14 +192,14 @@ static size_t whole_spans(unsigned class_index, size_t count, size_t most) {
 /* Whether another domain may take what `from` has free. Of small objects only what `from` has too much of: to move them
  * costs more than the memory is worth, their cache lines and, when they are freed, the way back. */
 static bool may_take_from(unsigned from, unsigned class_index) {
-    return size_classes[class_index].size > SMALL_OBJECT ||
-           central_has_surplus(from, class_index, held(&transfers[from][class_index]));
+    bool surplus = central_has_surplus(from, class_index, held(&transfers[from][class_index]));
+    return surplus || size_classes[class_index].size > SMALL_OBJECT;
 }
 
 /* What other domains have; of few of them, in turn, and what they may spare, or of `all` of them whatever it is. */
 static size_t take_from_others(unsigned domain, unsigned class_index, void **objects, size_t count, bool all) {
     unsigned turn = (unsigned)misses_of(domain) % DOMAINS, looks = all ? DOMAINS : OTHERS_MOST;
-    uint32_t used = domains_used() & ~((uint32_t)1 << domain);
+    uint32_t used = (all ? domains_used() : central_noted(class_index)) & ~((uint32_t)1 << domain);
     uint32_t others = used >> turn | used << (-turn % DOMAINS);
     for (size_t taken; others && looks > 0; looks--) {
         unsigned from = (domain_next(&others) + turn) % DOMAINS;
@@ -216,7 +217,9 @@ static size_t take_from_others(unsigned domain, unsigned class_index, void **obj
 /* From what is free and resident: new spans, while they need no further hugepage; or other domains' objects, unless
  * whole hugepages are free. */
 static size_t take_without_growth(unsigned domain, unsigned class_index, void **objects, size_t count, size_t fresh) {
-    size_t taken = central_make(domain, class_index, objects, fresh, false);
+    size_t taken = 0;
+    if (span_may_wait(domain) || backend_free_resident() != 0)
+        taken = central_make(domain, class_index, objects, fresh, false);
     if (taken == 0 && backend_spare_hugepages() == 0)
         taken = take_from_others(domain, class_index, objects, count, false);
     return taken;
@@ -284,6 +287,7 @@ void middle_put(unsigned id, unsigned class_index, void **objects, size_t count)
         transfer->moved = true;
         held_add(kept * size);
         lock_drop(&transfer->lock);
+        central_note(domain, class_index);
     }
     if (kept < count)
         central_put(class_index, objects + kept, count - kept);

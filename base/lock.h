@@ -21,9 +21,9 @@ enum lock_rank {
     RANK_DRAIN,    /* stopping and draining of other CPUs' pools */
     RANK_POOL,     /* one pool's capacities; locked pools' contents */
     RANK_DOMAIN,   /* which parts of the middle tier are in use */
-    RANK_TRANSFER, /* one class's transfer cache */
-    RANK_CENTRAL,  /* one class's spans */
-    RANK_SPARE,    /* empty spans that wait */
+    RANK_TRANSFER, /* one class's transfer cache in one domain */
+    RANK_CENTRAL,  /* one class's spans in one domain */
+    RANK_SPARE,    /* empty spans that wait in one domain */
     RANK_HARDENED, /* one class's spans and waiting blocks, in hardened mode */
     RANK_RELEASE,  /* one releaser of pages at a time */
     RANK_BACKEND,  /* page runs, and writing of the pagemap */

@@ -37,8 +37,9 @@ static size_t threshold(void) { return option_get(OPT_HELPER_MIN_MIB) << 20; }
 /* What could be given back, but for pools. */
 static size_t free_bytes(void) { return backend_free_resident() + middle_cached() + middle_spare(); }
 
-/* From slow paths: a look at some counters, and a wake-up when they say so. What is free in spans does not count: only
- * the program can make their pages free. Of pools the room counts: what comes into it comes by the fast path. */
+/* From slow paths: a look at some counters, and a wake-up when they say so. What is free in spans in use does not
+ * count: only the program can make their pages free. Of pools the room counts: what comes into it comes by the fast
+ * path. */
 void helper_poke(void) {
     if (__atomic_load_n(&poked, __ATOMIC_RELAXED) != 0 || !__atomic_load_n(&alive, __ATOMIC_RELAXED))
         return;

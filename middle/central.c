@@ -1,4 +1,4 @@
-/* central.c: the spans of each class that have free objects.
+/* central.c: the spans of each class that have free objects, by domain.
  *
  * Objects come from the fullest spans first, so that sparse spans drain and their whole runs become free; spans are
  * listed by the logarithm of their free count, which is as much order as that takes. */
@@ -124,7 +124,7 @@ static size_t borrow(unsigned domain, unsigned class_index, void **objects, size
 
 size_t central_take_from(unsigned from, unsigned domain, unsigned class_index, void **objects, size_t count) {
     struct central *central = &centrals[from][class_index];
-    if (atomic_load_explicit(&central->free_objects, memory_order_relaxed) == 0)
+    if (central_free(from, class_index) == 0)
         return 0;
     lock_take(&central->lock);
     size_t taken = take_listed(central, domain, objects, count);
@@ -141,12 +141,13 @@ size_t central_take(unsigned domain, unsigned class_index, void **objects, size_
     return taken ? taken : borrow(domain, class_index, objects, count);
 }
 
-bool central_has_surplus(unsigned domain, unsigned class_index, size_t beside) {
-    struct central *central = &centrals[domain][class_index];
-    size_t free_objects = atomic_load_explicit(&central->free_objects, memory_order_relaxed) + beside;
-    if (free_objects == 0)
-        central_forget(domain, class_index);
-    return free_objects > atomic_load_explicit(&central->objects, memory_order_relaxed) / SURPLUS_SHARE;
+size_t central_free(unsigned domain, unsigned class_index) {
+    return atomic_load_explicit(&centrals[domain][class_index].free_objects, memory_order_relaxed);
+}
+
+bool central_is_surplus(unsigned domain, unsigned class_index, size_t free_objects) {
+    size_t objects = atomic_load_explicit(&centrals[domain][class_index].objects, memory_order_relaxed);
+    return free_objects > objects / SURPLUS_SHARE;
 }
 
 size_t central_make(unsigned domain, unsigned class_index, void **objects, size_t count, bool grow) {
@@ -296,36 +297,26 @@ void central_put(unsigned class_index, void **objects, size_t count) {
 size_t central_free_bytes(void) {
     size_t bytes = 0;
     for (uint32_t left = domains_used(); left;) {
-        struct central *of_domain = centrals[domain_next(&left)];
+        unsigned domain = domain_next(&left);
         for (unsigned i = 1; i < RN_CLASSES; i++)
-            bytes += atomic_load_explicit(&of_domain[i].free_objects, memory_order_relaxed) * size_classes[i].size;
+            bytes += central_free(domain, i) * size_classes[i].size;
     }
     return bytes;
 }
 
-void central_lock_all(void) {
+static void each_lock(void (*act)(struct lock *)) {
     for (uint32_t left = domains_used(); left;) {
         struct central *of_domain = centrals[domain_next(&left)];
         for (unsigned i = 1; i < RN_CLASSES; i++)
-            lock_take(&of_domain[i].lock);
+            act(&of_domain[i].lock);
     }
 }
 
-void central_unlock_all(void) {
-    for (uint32_t left = domains_used(); left;) {
-        struct central *of_domain = centrals[domain_next(&left)];
-        for (unsigned i = 1; i < RN_CLASSES; i++)
-            lock_drop(&of_domain[i].lock);
-    }
-}
+void central_lock_all(void) { each_lock(lock_take); }
 
-void central_reset_locks(void) {
-    for (uint32_t left = domains_used(); left;) {
-        struct central *of_domain = centrals[domain_next(&left)];
-        for (unsigned i = 1; i < RN_CLASSES; i++)
-            lock_reset(&of_domain[i].lock);
-    }
-}
+void central_unlock_all(void) { each_lock(lock_drop); }
+
+void central_reset_locks(void) { each_lock(lock_reset); }
 
 static void check_class(unsigned domain, unsigned class_index) {
     struct central *central = &centrals[domain][class_index];

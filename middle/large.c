@@ -117,8 +117,6 @@ void *large_resize(void *block, size_t size) {
     return block;
 }
 
-size_t middle_spare(void) { return span_spare_bytes(); }
-
 void middle_stats(struct middle_stats *stats) {
     stats->transfer_free = middle_cached();
     stats->spare_free = middle_spare();

@@ -1,9 +1,9 @@
 /* middle.h: objects by the batch, between the pools and the backend. The door of this tier.
  *
- * A transfer cache per size class hands batches of pointers from CPU to CPU under one short lock; behind it a central
- * list of spans per class keeps one bit per object, outside the memory. Large blocks, above the largest class, are
- * spans of their own. All functions are thread-safe. Failure is NULL or a short count, with nothing lost; errno is
- * never touched.
+ * A transfer cache per size class takes and gives batches of pointers under one short lock; behind it a central list of
+ * spans per class keeps one bit per object, outside the memory. There is one of each for every domain of CPUs. Large
+ * blocks, above the largest class, are spans of their own. All functions are thread-safe. Failure is NULL or a short
+ * count, with nothing lost; errno is never touched.
  */
 #ifndef MIDDLE_MIDDLE_H
 #define MIDDLE_MIDDLE_H

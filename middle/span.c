@@ -59,7 +59,7 @@ static void spare_count(struct spares *own, size_t bytes) {
 
 bool span_may_wait(unsigned domain) { return spare_bytes(&spares[domain]) != 0; }
 
-size_t span_spare_bytes(void) {
+size_t middle_spare(void) {
     size_t bytes = 0;
     for (uint32_t left = domains_used(); left;)
         bytes += spare_bytes(&spares[domain_next(&left)]);
@@ -149,31 +149,27 @@ size_t span_flush(void) {
 void middle_trim(void) {
     domains_count();
     uint32_t unused = domains_left();
+    size_t most = spare_most();
     for (uint32_t left = domains_used(); left;) {
         unsigned domain = domain_next(&left);
-        size_t own = spare_bytes(&spares[domain]);
-        if (own > (unused >> domain & 1 ? 0 : spare_most()))
+        if ((unused >> domain & 1) || spare_bytes(&spares[domain]) > most)
             (void)spares_flush(domain);
     }
 }
 
-void span_lock(void) {
+static void each_lock(void (*act)(struct lock *)) {
     for (uint32_t left = domains_used(); left;)
-        lock_take(&spares[domain_next(&left)].lock);
+        act(&spares[domain_next(&left)].lock);
 }
 
-void span_unlock(void) {
-    for (uint32_t left = domains_used(); left;)
-        lock_drop(&spares[domain_next(&left)].lock);
-}
+void span_lock(void) { each_lock(lock_take); }
 
-void span_reset_lock(void) {
-    for (uint32_t left = domains_used(); left;)
-        lock_reset(&spares[domain_next(&left)].lock);
-}
+void span_unlock(void) { each_lock(lock_drop); }
+
+void span_reset_lock(void) { each_lock(lock_reset); }
 
 void span_yield(size_t bytes) {
-    if (backend_free_resident() < bytes && span_spare_bytes() > SPARE_BYTES)
+    if (backend_free_resident() < bytes && middle_spare() > SPARE_BYTES)
         (void)span_flush();
 }
 
@@ -184,7 +180,7 @@ static uintptr_t run_obtain(size_t pages, bool grow) {
     uintptr_t start = 0;
     if (!grow)
         return backend_alloc_resident(pages);
-    if (span_spare_bytes() != 0) {
+    if (middle_spare() != 0) {
         start = backend_alloc_packed(pages, &new_memory);
         if (new_memory)
             (void)span_flush();

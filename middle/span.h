@@ -46,7 +46,6 @@ struct span *span_create(unsigned domain, unsigned class_index, size_t most, boo
 void span_destroy(struct span *spans);
 /* Gives back the waiting ones. Returns their bytes. */
 size_t span_flush(void);
-size_t span_spare_bytes(void);
 /* The domain may have an empty span that waits. */
 bool span_may_wait(unsigned domain);
 /* A run of `bytes` that no span has is wanted: gives back what waits, if it is much and could spare new memory. */
@@ -76,8 +75,10 @@ size_t central_take(unsigned domain, unsigned class_index, void **objects, size_
 size_t central_take_own(unsigned domain, unsigned class_index, void **objects, size_t count);
 /* The same, from the spans of domain `from`; those that nothing is left of come to `domain`. */
 size_t central_take_from(unsigned from, unsigned domain, unsigned class_index, void **objects, size_t count);
-/* Whether the domain has free more than a share of its objects, with the `beside` that its transfer cache holds. */
-bool central_has_surplus(unsigned domain, unsigned class_index, size_t beside);
+/* Objects that are free in the domain's spans now, relaxed; and whether so many would be more than a share of all that
+ * its spans have. */
+size_t central_free(unsigned domain, unsigned class_index);
+bool central_is_surplus(unsigned domain, unsigned class_index, size_t free_objects);
 /* Objects of the very class, from new spans; `grow` as span_create. */
 size_t central_make(unsigned domain, unsigned class_index, void **objects, size_t count, bool grow);
 /* The domains that may have something of the class free, in spans or in transfer caches; and how it becomes known. */

@@ -1,4 +1,4 @@
-/* transfer.c: the transfer caches: an array stack of pointers per class, handed over by the batch.
+/* transfer.c: the transfer caches: an array stack of pointers per class and domain, handed over by the batch.
  *
  * A cache starts empty and doubles on evidence: it overflowed, and since its last growth somebody found it empty; that
  * is a flow of objects both ways which the spans need not see. All caches together are bounded by a share of the heap:
@@ -138,6 +138,7 @@ static size_t transfer_flush(unsigned domain, unsigned class_index) {
     return flushed * size_classes[class_index].size;
 }
 
+/* Empties a cache if nothing came or went since its last look. */
 static void age(unsigned domain, unsigned class_index) {
     struct transfer *transfer = &transfers[domain][class_index];
     lock_take(&transfer->lock);
@@ -148,8 +149,8 @@ static void age(unsigned domain, unsigned class_index) {
         (void)transfer_flush(domain, class_index);
 }
 
-/* New memory is about to be used: looks at the next cache in turn, and empties it if nothing came or went since its
- * last look. What a class no longer needs would else pin its spans while other classes grow. */
+/* New memory is about to be used: looks at the domain's next cache in turn, and at that of domains left behind. What a
+ * class no longer needs would else pin its spans while other classes grow. */
 static void age_next(unsigned domain) {
     size_t turn = misses_of(domain);
     unsigned class_index = (unsigned)(turn % (RN_CLASSES - 1)) + 1;
@@ -189,11 +190,10 @@ static size_t whole_spans(unsigned class_index, size_t count, size_t most) {
     return up <= most ? up : max_size(count, most / per_span * per_span);
 }
 
-/* Whether another domain may take what `from` has free. Of small objects only what `from` has too much of: to move them
- * costs more than the memory is worth, their cache lines and, when they are freed, the way back. */
-static bool may_take_from(unsigned from, unsigned class_index) {
-    bool surplus = central_has_surplus(from, class_index, held(&transfers[from][class_index]));
-    return surplus || size_classes[class_index].size > SMALL_OBJECT;
+/* Whether another domain may take of the `free_objects` that `from` has. Of small ones only where `from` has too many:
+ * to move them costs more than the memory is worth, their cache lines and, when they are freed, the way back. */
+static bool may_take_from(unsigned from, unsigned class_index, size_t free_objects) {
+    return size_classes[class_index].size > SMALL_OBJECT || central_is_surplus(from, class_index, free_objects);
 }
 
 /* What other domains have; of few of them, in turn, and what they may spare, or of `all` of them whatever it is. */
@@ -204,7 +204,10 @@ static size_t take_from_others(unsigned domain, unsigned class_index, void **obj
     for (size_t taken; others && looks > 0; looks--) {
         unsigned from = (domain_next(&others) + turn) % DOMAINS;
         struct transfer *transfer = &transfers[from][class_index];
-        if (!all && !may_take_from(from, class_index))
+        size_t free_objects = central_free(from, class_index) + held(transfer);
+        if (free_objects == 0)
+            central_forget(from, class_index);
+        if (free_objects == 0 || (!all && !may_take_from(from, class_index, free_objects)))
             continue;
         if ((taken = central_take_from(from, domain, class_index, objects, count)) != 0)
             return taken;
@@ -305,14 +308,18 @@ size_t middle_flush(void) {
     return bytes + span_flush();
 }
 
-/* domain_lock is held meanwhile: no other domain comes into use. */
-void middle_lock_all(void) {
-    lock_take(&domain_lock);
+static void each_lock(void (*act)(struct lock *)) {
     for (uint32_t left = domains_used(); left;) {
         struct transfer *of_domain = transfers[domain_next(&left)];
         for (unsigned i = 1; i < RN_CLASSES; i++)
-            lock_take(&of_domain[i].lock);
+            act(&of_domain[i].lock);
     }
+}
+
+/* domain_lock is held meanwhile: no other domain comes into use. */
+void middle_lock_all(void) {
+    lock_take(&domain_lock);
+    each_lock(lock_take);
     central_lock_all();
     span_lock();
 }
@@ -320,22 +327,14 @@ void middle_lock_all(void) {
 void middle_unlock_all(void) {
     span_unlock();
     central_unlock_all();
-    for (uint32_t left = domains_used(); left;) {
-        struct transfer *of_domain = transfers[domain_next(&left)];
-        for (unsigned i = 1; i < RN_CLASSES; i++)
-            lock_drop(&of_domain[i].lock);
-    }
+    each_lock(lock_drop);
     lock_drop(&domain_lock);
 }
 
 void middle_reset_locks(void) {
     span_reset_lock();
     central_reset_locks();
-    for (uint32_t left = domains_used(); left;) {
-        struct transfer *of_domain = transfers[domain_next(&left)];
-        for (unsigned i = 1; i < RN_CLASSES; i++)
-            lock_reset(&of_domain[i].lock);
-    }
+    each_lock(lock_reset);
     lock_reset(&domain_lock);
 }
 

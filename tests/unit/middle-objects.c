@@ -56,7 +56,6 @@ static void counts(void *unused) {
         uint64_t random = c;
         for (int i = 0; i < 400; i++) {
             size_t n = 1 + random_next(&random) % RN_MAX_BATCH;
-            objects_id = (unsigned)random_next(&random) % 3;
             if (random_next(&random) % 2 && held + n <= MOST) {
                 objects_take(classes[c], objects + held, n, 1);
                 held += n;

@@ -8,18 +8,19 @@
 
 _Static_assert(sizeof(struct bin) == 8 && offsetof(struct pool, bins) == 0, "the assembly indexes bins so");
 _Static_assert(sizeof(struct area) == 32, "the kernel's first area size");
+_Static_assert(offsetof(struct pool, open) == POOL_OPEN && offsetof(struct closed_pool, open) == POOL_OPEN,
+               "the assembly reads it there");
+_Static_assert(offsetof(struct thread, area) == 0 && offsetof(struct thread, pool) == 8, "and these");
 
-/* Empty and full at once: what every id leads to that has no open pool. Its only slot is a mark. */
-static const struct {
-    struct bin bins[RN_CLASSES];
-    uint64_t mark;
-} closed_pool = {
-    .bins = {[0 ... RN_CLASSES - 1] = {sizeof(struct bin) * RN_CLASSES, sizeof(struct bin) * RN_CLASSES}},
+/* Empty and full at once, and open for no id. Its only slot is a mark. */
+const struct closed_pool rn_closed_pool = {
+    .bins = {[0 ... RN_CLASSES - 1] = {offsetof(struct closed_pool, mark), offsetof(struct closed_pool, mark)}},
+    .open = POOL_STOPPED,
     .mark = 1,
 };
 
 /* Before mode_init: one id that leads to the closed pool, which is all that rn_new_area needs. */
-static struct pool *_Atomic first_table[1] = {(struct pool *)(uintptr_t)&closed_pool};
+static struct pool *_Atomic first_table[1] = {(struct pool *)(uintptr_t)&rn_closed_pool};
 /* Every size is of class 0 at first, which leads to the slow path. */
 static const uint8_t empty_table[CLASS_TABLE_SIZE];
 
@@ -36,7 +37,7 @@ struct lock drain_lock = LOCK_INIT(RANK_DRAIN);
 static struct pool *_Atomic *pools; /* the pool of each id, stopped or not; NULL: absent. release in pool_create */
 static _Atomic unsigned pools_made;
 
-static struct pool *closed(void) { return (struct pool *)(uintptr_t)&closed_pool; }
+static struct pool *closed(void) { return (struct pool *)(uintptr_t)&rn_closed_pool; }
 
 bool pools_init(void) {
     struct pool *_Atomic *table = meta_alloc(rn_mode.ids * sizeof *table);
@@ -81,6 +82,7 @@ static struct pool *pool_create(uint32_t id) {
     /* Between fork's handlers its lock is held like all others: pools_unlock_all will drop it. */
     pool->lock = (struct lock){.state = lock_is_fork_owner(), .rank = RANK_POOL};
     pool->id = id;
+    atomic_store_explicit(&pool->open, id, memory_order_relaxed);
     pool->committed = committed;
     pool->limit = (uint32_t)limit;
     pool->next_free = mark + RN_CACHE_LINE;
@@ -280,6 +282,7 @@ static size_t drain_ids(unsigned first, unsigned end, bool all) {
             continue;
         lock_take(&pool->lock);
         atomic_store_explicit(&rn_fast.pool_of[i], closed(), memory_order_relaxed);
+        atomic_store_explicit(&pool->open, POOL_STOPPED, memory_order_relaxed);
         any = true;
     }
     if (!any)
@@ -292,6 +295,8 @@ static size_t drain_ids(unsigned first, unsigned end, bool all) {
             continue;
         if (stopped)
             bytes += pool_empty(pool);
+        /* release: pairs with the order of the assembly's loads, of `open` and then of the bin, on x86-64 */
+        atomic_store_explicit(&pool->open, i, memory_order_release);
         /* release: pairs with the address dependency in the assembly's load of the pool */
         atomic_store_explicit(&rn_fast.pool_of[i], pool, memory_order_release);
         lock_drop(&pool->lock);

@@ -19,9 +19,9 @@
  *
  * Life of a pool, in terms of its id:
  *
- *   absent: pool_of[id] is the closed pool, pools[id] is NULL   --first use of the id--> open
- *   open: both are the pool                                     --drain_ids--> stopped
- *   stopped: pool_of[id] is the closed pool again               --emptied--> open
+ *   absent: pool_of[id] is the closed pool, pools[id] is NULL             --first use of the id--> open
+ *   open: both are the pool, whose `open` is the id                       --drain_ids--> stopped
+ *   stopped: pool_of[id] is the closed pool again, `open` is POOL_STOPPED --emptied--> open
  *
  * Its memory is never unmapped, since a sequence about to be aborted may still read it.
  */
@@ -47,13 +47,15 @@ struct area {
     uint32_t pad;
 } RN_ALIGNED(32);
 
-/* The thread's state: all the static TLS the library has, but for lock_self. The assembly reads `area`. */
+/* The thread's state: all the static TLS the library has, but for lock_self. The assembly reads `area` and `pool`, and
+ * writes `pool`. */
 struct thread {
     struct area *area;
-    bool registered; /* its own area, where the C library registered none */
-    bool is_counted; /* among the threads whose end matters to the helper */
-    bool is_seen;    /* among those that process_has_threads knows of */
-    uint8_t passes;  /* of trim_pass */
+    const void *pool; /* that malloc or free used last (x86-64); a hint: what counts is whether it is open for the id */
+    bool registered;  /* its own area, where the C library registered none */
+    bool is_counted;  /* among the threads whose end matters to the helper */
+    bool is_seen;     /* among those that process_has_threads knows of */
+    uint8_t passes;   /* of trim_pass */
 };
 extern RN_TLS struct thread rn_thread;
 
@@ -80,10 +82,12 @@ enum {
     FIRST_WORDS = 16,         /* of a bin's first array, the mark included */
     POOL_BIG = 32 << 10,      /* objects from here on leave their bins before the heap grows */
 };
+#define POOL_STOPPED UINT32_MAX /* no id: as ids, areas have what is negative only where they lead to no pool */
 
 struct pool {
     struct bin bins[RN_CLASSES];
-    struct lock lock; /* everything below */
+    _Atomic uint32_t open; /* the id, or POOL_STOPPED: as pool_of says it, for the assembly of x86-64 */
+    struct lock lock;      /* everything below */
     uint32_t id;
     uint32_t next_free; /* offset of the unused rest of the pool's memory */
     uint32_t committed;
@@ -97,6 +101,14 @@ struct pool {
     uint32_t spare[SLOT_SIZES]; /* offsets of unused arrays, linked through their first word */
     struct bin_room room[RN_CLASSES];
 };
+
+/* What every id leads to that has no open pool, and every thread before it had one. */
+struct closed_pool {
+    struct bin bins[RN_CLASSES];
+    uint64_t open;
+    uint64_t mark;
+};
+extern const struct closed_pool rn_closed_pool;
 
 static inline uint32_t bin_word(_Atomic uint32_t *word) { return atomic_load_explicit(word, memory_order_relaxed); }
 

@@ -7,8 +7,15 @@
  * that the C library registered with, and goes back to the store. A branch out of a section needs no care: the kernel
  * looks at the instruction pointer.
  *
- * Register use in the sections: rdx area, r8 offset of the id in it, r9 pool_of, rsi pool, rcx class, r10 offset in
- * the pool.
+ * The pool of malloc and free is the one that the thread used last, if it is open for the thread's id: a comparison
+ * leads there, not an address made from the id. What these two store last is a slot, whose address came by the id, the
+ * pool and the bin; the next call's loads are sometimes held until that store's address is known (a CPU foresees which
+ * load needs which store, and is wrong where addresses are equal in their low bits). With the id's load held, each call
+ * waits for the whole of the last one: 5 ns each instead of 1.5 and 2. A load that only a branch needs holds nobody up.
+ * Loads are in order on this machine, so those of the bin come after that of `open`.
+ *
+ * Register use in the sections: rdx area, r8 offset of the id in it, rsi pool, rcx class, r10 offset in the pool; for
+ * OTHER_POOL r9 the place of rn_thread, r10 the id.
  */
 #include "frontend/class_index.h"
 #include "frontend/rseq_section_x86_64.h"
@@ -17,17 +24,34 @@
 	.section .text.hot, "ax", @progbits
 	.p2align 12
 
+/* The thread's area and pool, and what leads from the one to the other, into the registers above. */
+.macro LOAD_CONTEXT
+	mov	rn_thread@gottpoff(%rip), %r9
+	mov	%fs:(%r9), %rdx
+	mov	%fs:8(%r9), %rsi
+	mov	rn_fast+8(%rip), %r8
+.endm
+
+/* Behind a section: the thread has another id than the pool it used last, or that is stopped. Takes the id's pool, and
+ * starts again; if that is the closed one, slow. The section begins anew before anything relies on it. */
+.macro OTHER_POOL slow:req
+	mov	rn_fast+16(%rip), %r11
+	mov	(%r11,%r10,8), %rsi
+	mov	%rsi, %fs:8(%r9)
+	cmp	%r10d, POOL_OPEN(%rsi)
+	RSEQ_AGAIN_IF e
+	jmp	\slow
+.endm
+
 /* The section of malloc, with the class in ecx: the object in rax, and back to the caller. */
 .macro POP_OBJECT slow:req
-	mov	rn_thread@gottpoff(%rip), %rdx
-	mov	%fs:(%rdx), %rdx
-	mov	rn_fast+8(%rip), %r8
-	mov	rn_fast+16(%rip), %r9
+	LOAD_CONTEXT
 	RSEQ_BEGIN
 	cmpl	$0, 4(%rdx)
 	js	\slow
-	mov	(%rdx,%r8), %esi
-	mov	(%r9,%rsi,8), %rsi
+	mov	(%rdx,%r8), %r10d
+	cmp	%r10d, POOL_OPEN(%rsi)
+	jne	.Lother\@
 	mov	(%rsi,%rcx,8), %r10d
 	mov	(%rsi,%r10), %rax
 	test	$1, %al
@@ -36,17 +60,22 @@
 	mov	%r10d, (%rsi,%rcx,8)
 	RSEQ_END
 	ret
+.Lother\@:
+	OTHER_POOL \slow
 .endm
 
 /* malloc(size in rdi):
  *   class = class_table[size <= 1024 ? (size + 7) >> 3 : 112 + ((size + 63) >> 6)]
  *   restart: area->rseq_cs = &pop_cs
  *   start:   if area->cpu_id < 0: slow
- *            pool = pool_of[area->id]
+ *            pool = thread.pool
+ *            if pool.open != area->id: other
  *            n    = pool.bin[class].current
  *            p    = pool.slot[n]
  *            if p is the bottom mark: slow
  *   commit:  pool.bin[class].current = n - 1
+ *   other:   thread.pool = pool_of[area->id]
+ *            if thread.pool.open == area->id: restart, else: slow
  */
 .macro ALLOC_BODY slow:req
 	cmp	$CLASS_FINE_MAX, %rdi
@@ -99,12 +128,14 @@
  *   class = w < window.words ? window.tags[w >> 10] : p % 8 ? 0 : zero_tags[tag_root[p >> 30] + page in the leaf]
  *   restart: area->rseq_cs = &push_cs
  *   start:   if area->cpu_id < 0: slow
- *            pool = pool_of[area->id]
+ *            pool = thread.pool
+ *            if pool.open != area->id: other
  *            n = pool.bin[class].current
  *            if n >= pool.bin[class].end: slow
  *            if pool.slot[n] == p: slow (freed twice in a row)
  *            pool.slot[n + 1] = p
  *   commit:  pool.bin[class].current = n + 1
+ *   other:   as malloc
  */
 	FUNCTION free
 	ALIAS rnFree, free
@@ -124,15 +155,13 @@
 	mov	pagemap_win+16(%rip), %rcx
 	movzbl	(%rcx,%rdx), %ecx
 .Lfree_class:
-	mov	rn_thread@gottpoff(%rip), %rdx
-	mov	%fs:(%rdx), %rdx
-	mov	rn_fast+8(%rip), %r8
-	mov	rn_fast+16(%rip), %r9
+	LOAD_CONTEXT
 	RSEQ_BEGIN
 	cmpl	$0, 4(%rdx)
 	js	.Lfree_slow
-	mov	(%rdx,%r8), %esi
-	mov	(%r9,%rsi,8), %rsi
+	mov	(%rdx,%r8), %r10d
+	cmp	%r10d, POOL_OPEN(%rsi)
+	jne	.Lfree_other
 	mov	(%rsi,%rcx,8), %r10d
 	cmp	4(%rsi,%rcx,8), %r10d
 	jae	.Lfree_slow
@@ -143,6 +172,8 @@
 	mov	%r10d, (%rsi,%rcx,8)
 	RSEQ_END
 	ret
+.Lfree_other:
+	OTHER_POOL .Lfree_slow
 .Lfree_radix:
 	test	$7, %dil
 	jne	.Lfree_foreign

@@ -45,7 +45,7 @@ extern const unsigned int __rseq_size __attribute__((weak));
 
 struct area rn_new_area = {.cpu_id = RSEQ_UNREGISTERED};
 struct area rn_no_area = {.cpu_id = RSEQ_UNREGISTERED};
-RN_TLS struct thread rn_thread = {.area = &rn_new_area};
+RN_TLS struct thread rn_thread = {.area = &rn_new_area, .pool = &rn_closed_pool};
 
 struct mode_state rn_mode;
 

@@ -41,11 +41,16 @@
 .endm
 
 .macro RSEQ_BEGIN
-	RSEQ_BEGIN_AT rdx, rsi
+	RSEQ_BEGIN_AT rdx, r10
 .endm
 
 .macro RSEQ_END
 	RSEQ_CLOSE %section
+.endm
+
+/* From outside: begins the section anew, if the condition holds. */
+.macro RSEQ_AGAIN_IF condition:req
+	RSEQ_JUMP_AT %section, j\condition
 .endm
 
 .macro RSEQ_ABORT
@@ -72,6 +77,10 @@
 
 .macro RSEQ_CLOSE n
 .Lcommit_\n\():
+.endm
+
+.macro RSEQ_JUMP_AT n, jump
+	\jump	.Lrestart_\n
 .endm
 
 /* The signature is an undefined instruction (ud1), as in librseq. */

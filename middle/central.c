@@ -180,24 +180,35 @@ static __attribute__((noreturn, cold)) void already_free(const struct span *span
     span_misuse(class_index, (void *)(span->start + (size_t)number * size_classes[class_index].size), "double free");
 }
 
-/* Marks free those of `count` objects, given as their numbers, that the first one's span holds, up to the first that
- * another holds. Returns how many. Holds the lock. */
-static size_t mark_free(struct span *const *spans, const uint32_t *numbers, size_t count) {
-    struct span *span = spans[0];
-    size_t i = 0;
-    do {
+static inline uint32_t number_of(const struct span *span, const struct size_class *class_, const void *object) {
+    int number = span_index(span, class_, object);
+    if (RN_UNLIKELY(number < 0))
+        span_misuse(span->class_index, object, "interior pointer");
+    return (uint32_t)number;
+}
+
+/* Marks free those of `count` objects that lie in the first one's span, up to the first that does not. Returns how
+ * many. Holds the lock. */
+static size_t mark_free(struct span *span, struct span *const *spans, void *const *objects, size_t count) {
+    const struct size_class *class_ = &size_classes[span->class_index];
+    uint32_t number = number_of(span, class_, objects[0]);
+    for (size_t i = 0;;) {
         /* A word is changed in a register: else each object would wait for its neighbour's store. */
-        uint32_t word = numbers[i] / 64;
+        uint32_t word = number / 64;
         uint64_t bits = span->bits[word];
         do {
-            uint64_t bit = (uint64_t)1 << (numbers[i] % 64);
-            if (bits & bit)
-                already_free(span, numbers[i]);
+            uint64_t bit = (uint64_t)1 << (number % 64);
+            if (RN_UNLIKELY(bits & bit))
+                already_free(span, number);
             bits |= bit;
-        } while (++i < count && spans[i] == span && numbers[i] / 64 == word);
+            if (++i == count || spans[i] != span) {
+                span->bits[word] = bits;
+                return i;
+            }
+            number = number_of(span, class_, objects[i]);
+        } while (number / 64 == word);
         span->bits[word] = bits;
-    } while (i < count && spans[i] == span);
-    return i;
+    }
 }
 
 /* After `more` objects of the span came back: lists it where it belongs now. True if it is empty: it then belongs to
@@ -208,11 +219,9 @@ static bool span_filled(struct central *central, struct span *span, size_t more)
     if (span->free == size_classes[span->class_index].objects) {
         if (was_listed)
             list_remove(central, span);
-        count_free(central, more - span->free);
         shared_add(&central->objects, -(size_t)span->free);
         return true;
     }
-    count_free(central, more);
     if (was_listed)
         list_update(central, span);
     else
@@ -220,78 +229,70 @@ static bool span_filled(struct central *central, struct span *span, size_t more)
     return false;
 }
 
-/* Objects on their way back, with where they belong. */
-struct returns {
-    struct span *spans[PUT_MOST];
-    uint32_t numbers[PUT_MOST];
-};
-
-/* Puts those of the first one's domain into their spans. Those of other domains, which are few, move to the front;
- * returns how many. */
-static size_t put_domain(unsigned class_index, struct returns *r, size_t count) {
-    unsigned domain = span_domain(r->spans[0]);
+/* Puts those of the class and of the first one's domain into their spans. The others, which are few, move to the front
+ * of `spans` and into `others`; returns how many. */
+static size_t put_domain(unsigned class_index, struct span **spans, void *const *objects, size_t count, void **others) {
+    unsigned domain = span_domain(spans[0]);
     struct central *central = &centrals[domain][class_index];
     struct span *empty = NULL;
-    size_t others = 0;
+    size_t left = 0, change = 0;
     lock_take(&central->lock);
     for (size_t i = 0, more; i < count; i += more) {
-        struct span *span = r->spans[i];
-        if (RN_UNLIKELY(span_domain(span) != domain)) {
-            r->spans[others] = span;
-            r->numbers[others++] = r->numbers[i];
+        struct span *span = spans[i];
+        if (RN_UNLIKELY(!span || span->class_index != class_index || span_domain(span) != domain)) {
+            others[left] = objects[i];
+            spans[left++] = span;
             more = 1;
             continue;
         }
-        more = mark_free(r->spans + i, r->numbers + i, count - i);
+        more = mark_free(span, spans + i, objects + i, count - i);
+        change += more;
         if (span_filled(central, span, more)) {
+            change -= span->free;
             span->next = empty;
             empty = span;
         }
     }
+    count_free(central, change);
     lock_drop(&central->lock);
     central_note(domain, class_index);
     if (empty)
         span_destroy(empty);
-    return others;
+    return left;
 }
 
-/* Objects of the class, up to the first of another; returns how many. What does not need the lock is done before it is
- * taken: the spans are looked up, and their lines asked for. */
-static size_t put_some(unsigned class_index, void **objects, size_t count) {
-    struct returns r;
-    for (size_t i = 0; i < count; i++) {
-        r.spans[i] = pagemap_handle(objects[i]);
-        __builtin_prefetch(r.spans[i], 1);
-    }
-    size_t own = 0;
-    for (; own < count && r.spans[own] && r.spans[own]->class_index == class_index; own++) {
-        int number = span_index(r.spans[own], objects[own]);
-        if (number < 0)
-            span_misuse(class_index, objects[own], "interior pointer");
-        r.numbers[own] = (uint32_t)number;
-    }
-    for (size_t left = own; left;)
-        left = put_domain(class_index, &r, left);
-    return own;
-}
+static void put_some(unsigned class_index, void *const *objects, size_t count);
 
 /* An object in a bin of `class_index` that is not of that class was lent to it; or its span is gone, since it was free
  * already. */
-static void put_lent(unsigned class_index, void *object) {
-    const struct span *span = pagemap_handle(object);
+static void put_lent(unsigned class_index, const struct span *span, void *object) {
     if (!span || !may_lend(class_index, span->class_index))
         span_misuse(class_index, object, "double free");
-    (void)put_some(span->class_index, &object, 1);
+    put_some(span->class_index, &object, 1);
+}
+
+/* What does not need the lock is done before it is taken: the spans are looked up, and their lines asked for. */
+static void put_some(unsigned class_index, void *const *objects, size_t count) {
+    struct span *looked_up[PUT_MOST], **spans = looked_up;
+    void *others[PUT_MOST];
+    for (size_t i = 0; i < count; i++) {
+        spans[i] = pagemap_handle(objects[i]);
+        __builtin_prefetch(spans[i], 1);
+    }
+    while (count) {
+        if (RN_LIKELY(spans[0] && spans[0]->class_index == class_index)) {
+            count = put_domain(class_index, spans, objects, count, others);
+            objects = others;
+        } else {
+            put_lent(class_index, *spans++, *objects++);
+            count--;
+        }
+    }
 }
 
 void central_put(unsigned class_index, void **objects, size_t count) {
-    for (size_t done = 0; done < count;) {
-        size_t here = min_size(count - done, PUT_MOST);
-        size_t own = put_some(class_index, objects + done, here);
-        done += own;
-        if (own < here)
-            put_lent(class_index, objects[done++]);
-    }
+    for (size_t done = 0; done < count; done += PUT_MOST)
+        put_some(class_index, objects + done, min_size(count - done, PUT_MOST));
 }
 
 size_t central_free_bytes(void) {

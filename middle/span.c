@@ -288,7 +288,7 @@ bool object_is_start(unsigned class_index, const void *pointer) {
 bool object_is_free(unsigned class_index, const void *object) {
     (void)class_index;
     const struct span *span = pagemap_handle(object);
-    int index = span_index(span, object);
+    int index = span_index(span, &size_classes[span->class_index], object);
     return index >= 0 && (span->bits[index / 64] >> (index % 64) & 1);
 }
 

@@ -56,9 +56,8 @@ void span_reset_lock(void);
 /* Takes up to `count` free objects. */
 size_t span_take(struct span *span, void **objects, size_t count);
 
-/* The object's index if `object` starts one in the span, else -1. */
-static inline int span_index(const struct span *span, const void *object) {
-    const struct size_class *class_ = &size_classes[span->class_index];
+/* The object's number if `object` starts one in the span, which is of that class, else -1. */
+static inline int span_index(const struct span *span, const struct size_class *class_, const void *object) {
     uint32_t offset = (uint32_t)((uintptr_t)object - span->start);
     uint32_t index = (uint32_t)((uint64_t)offset * class_->inverse >> 32); /* exact where an object starts */
     return index * class_->size == offset && index < class_->objects ? (int)index : -1;

@@ -7,7 +7,8 @@
 
 enum {
     POOL_STEP = 256 << 10,  /* of a pool's memory, committed at a time */
-    PAGE_WORDS = 512,       /* of an array that fills a page */
+    PAGE_WORDS = 512,       /* of an array that fills a page; of a longer one */
+    LONG_WORDS = 8192,      /* at least so many: 64 KiB */
     SMALL_OBJECT = 1024,    /* above: what an object costs its user dwarfs a refill, so a bin holds */
     BIN_BYTES = 32 << 10,   /* no more than this, */
     BIN_SHARE = 128,        /* or in a big heap this part of it, */
@@ -150,14 +151,16 @@ static bool budget_find(struct pool *pool, unsigned class_index, size_t bytes) {
     }
 }
 
-/* An array for `capacity` objects, *words long. Beyond a page the longest there is, if it is to be had: what is never
+/* An array for `capacity` objects, *words long. Beyond a page one of the two longest, if it is to be had: what is never
  * used of it is never resident, and the arrays that a bin would leave behind on its way there would be. Holds the lock.
  */
 static uint32_t array_for(struct pool *pool, uint32_t capacity, size_t *words) {
     size_t least = FIRST_WORDS;
     while (least < (size_t)capacity + 1)
         least *= 2;
-    *words = least > PAGE_WORDS && pool->limit == POOL_MEMORY ? CAPACITY_MOST + 1 : least;
+    *words = least;
+    if (least > PAGE_WORDS && pool->limit == POOL_MEMORY)
+        *words = least <= LONG_WORDS ? LONG_WORDS : CAPACITY_MOST + 1;
     uint32_t base = array_take(pool, *words);
     if (!base && *words > least)
         base = array_take(pool, *words = least);

@@ -74,9 +74,9 @@ struct bin_room {
 
 enum {
     SLOT = sizeof(void *),
-    POOL_MEMORY = 4 << 20,    /* address space of a pool: its structure and its slots */
+    POOL_MEMORY = 16 << 20,   /* address space of a pool: its structure and its slots */
     POOL_LIMITED = 512 << 10, /* the same under RLIMIT_AS */
-    CAPACITY_MOST = 8191,     /* objects in a bin */
+    CAPACITY_MOST = 32767,    /* objects in a bin */
     BATCH_MOST = 256,         /* objects moved at once */
     SLOT_SIZES = 14,          /* arrays of 16 to 2^17 words */
     FIRST_WORDS = 16,         /* of a bin's first array, the mark included */

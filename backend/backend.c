@@ -299,7 +299,7 @@ static int run_commit(uintptr_t start, size_t pages, size_t taken, struct commit
 
 /* Puts a run in use that starts at page `first` of its first hugepage and covers the free pages behind it. Holds the
  * lock. Returns whether none of it is resident: donations apart, it reads as zeros. */
-static bool run_use(uintptr_t start, size_t pages, struct commit *plan) {
+static bool run_use(uintptr_t start, size_t pages, unsigned owner, struct commit *plan) {
     bool clean = true;
     while (pages) {
         struct hugepage *hp = hp_of(start);
@@ -307,6 +307,8 @@ static bool run_use(uintptr_t start, size_t pages, struct commit *plan) {
         unsigned here = (unsigned)min_size(pages, HP_PAGES - first);
         bool was_clean = hp->dirty_pages == 0;
         clean = clean && bits_count(hp->dirty, first, here) == 0;
+        if (hp->used_pages == 0)
+            hp->kind = (uint8_t)packer_kind(here, owner);
         hp_use(hp, first, here);
         commit_plan(plan, hp, first + here, was_clean);
         start += (uintptr_t)here << RN_PAGE_SHIFT;
@@ -319,6 +321,7 @@ static bool run_use(uintptr_t start, size_t pages, struct commit *plan) {
 struct wish {
     size_t pages;
     size_t align;
+    unsigned owner;
     bool growing;  /* in a roomy place */
     bool packed;   /* in a hugepage that is in use already, or not at all */
     bool resident; /* and then in a place that was resident before, or not at all */
@@ -330,7 +333,7 @@ static uintptr_t run_find(const struct wish *wish) {
     size_t pages = wish->pages, align = wish->align;
     if (pages < HP_PAGES && align < HP_PAGES) {
         unsigned first;
-        struct hugepage *hp = packer_find((unsigned)pages, (unsigned)align, &first);
+        struct hugepage *hp = packer_find((unsigned)pages, (unsigned)align, wish->owner, &first);
         if (hp && wish->resident && bits_count(hp->dirty, first, (unsigned)pages) == 0)
             return 0;
         if (hp)
@@ -376,7 +379,7 @@ static uintptr_t run_alloc(const struct wish *wish, bool *clean, bool *donated) 
     size_t taken = pages;
     if (pages >= HP_PAGES || wish->growing)
         taken = wish->filled + donate(&plan, start + (wish->filled << RN_PAGE_SHIFT), pages - wish->filled);
-    *clean = run_use(start, taken, &plan);
+    *clean = run_use(start, taken, wish->owner, &plan);
     *donated = plan.donations != 0;
     if (pages < HP_PAGES)
         commit_ahead(&plan);
@@ -392,16 +395,25 @@ uintptr_t backend_alloc(size_t pages, size_t align, bool *zeroed) {
     return start;
 }
 
-uintptr_t backend_alloc_packed(size_t pages, bool *new_memory) {
+uintptr_t backend_alloc_owned(size_t pages, unsigned owner) {
     bool clean, donated;
-    uintptr_t start = run_alloc(&(struct wish){.pages = pages, .align = 1, .packed = true}, &clean, &donated);
+    struct wish wish = {.pages = pages, .align = 1, .owner = owner};
+    uintptr_t start = run_alloc(&wish, &clean, &donated);
+    wish.owner = 0; /* it may have been refused what others have free */
+    return start || owner == 0 ? start : run_alloc(&wish, &clean, &donated);
+}
+
+uintptr_t backend_alloc_packed(size_t pages, unsigned owner, bool *new_memory) {
+    bool clean, donated;
+    struct wish wish = {.pages = pages, .align = 1, .owner = owner, .packed = true};
+    uintptr_t start = run_alloc(&wish, &clean, &donated);
     *new_memory = !start || clean;
     return start;
 }
 
-uintptr_t backend_alloc_resident(size_t pages) {
+uintptr_t backend_alloc_resident(size_t pages, unsigned owner) {
     bool clean, donated;
-    struct wish wish = {.pages = pages, .align = 1, .packed = true, .resident = true};
+    struct wish wish = {.pages = pages, .align = 1, .owner = owner, .packed = true, .resident = true};
     return run_alloc(&wish, &clean, &donated);
 }
 
@@ -469,7 +481,7 @@ int backend_extend(uintptr_t start, size_t pages, size_t wanted) {
     size_t taken = more;
     if (fits) {
         taken = donate(&plan, end, more);
-        (void)run_use(end, taken, &plan);
+        (void)run_use(end, taken, 0, &plan);
     }
     demand_note();
     lock_drop(&backend_lock);

@@ -14,7 +14,10 @@
 #include "base/attr.h"
 #include "base/lock.h"
 
-enum { BACKEND_HUGE_SIZE = 2 << 20 }; /* bytes of a hugepage, by which pages are moved */
+enum {
+    BACKEND_HUGE_SIZE = 2 << 20, /* bytes of a hugepage, by which pages are moved */
+    BACKEND_OWNERS = 33,         /* of runs of a few pages, 1 to 32; 0: nobody in particular */
+};
 
 extern struct lock backend_lock;
 extern struct lock backend_release_lock;
@@ -32,10 +35,12 @@ void backend_init(const struct backend_config *config);
 /* A run of `pages` pages, aligned to `align_pages` pages (a power of two, at least 1); *zeroed tells whether its bytes
  * are known to be zero. The pagemap's entries of the run may be written. 0 when memory is short. */
 uintptr_t backend_alloc(size_t pages, size_t align_pages, bool *zeroed);
+/* A run for an owner: what is not his has few of his runs in its hugepages, while little is free there. */
+uintptr_t backend_alloc_owned(size_t pages, unsigned owner);
 /* The same where it needs no further hugepage. *new_memory: it needs one, or the run was never resident. */
-uintptr_t backend_alloc_packed(size_t pages, bool *new_memory);
+uintptr_t backend_alloc_packed(size_t pages, unsigned owner, bool *new_memory);
 /* The same where there is no such need: else 0. */
-uintptr_t backend_alloc_resident(size_t pages);
+uintptr_t backend_alloc_resident(size_t pages, unsigned owner);
 /* The same for a block that grows, where it can be extended later. The first `filled` pages (whole hugepages) are those
  * that the caller will move others to with backend_move; *clean: that throws nothing away. */
 uintptr_t backend_alloc_growing(size_t pages, size_t filled, bool *clean);

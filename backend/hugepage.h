@@ -52,7 +52,7 @@ struct hugepage {
     bool split;         /* MADV_NOHUGEPAGE was given: parts of it were released */
     bool hugetlb;       /* explicit huge page: never released */
     bool moved;         /* its pages came from elsewhere by mremap: a mapping of its own */
-    bool is_long;       /* of the kind for long runs: what came into it first was more than SHORT_MOST pages */
+    uint8_t kind;       /* of the runs that keep to it (packer.c), by what came into it first */
 };
 
 /* Resident without need while free: what release and donation look for. */
@@ -81,8 +81,10 @@ unsigned bits_clear_around(const uint64_t *bits, unsigned at);
 /* packer.c: hugepages in use with free pages. */
 void packer_insert(struct hugepage *hp);
 void packer_remove(struct hugepage *hp);
-/* The fullest hugepage that fits a run of `pages`, and where; NULL if none. */
-struct hugepage *packer_find(unsigned pages, unsigned align, unsigned *first);
+/* The kind of a hugepage into which the owner's `pages` come first. */
+unsigned packer_kind(unsigned pages, unsigned owner);
+/* The fullest hugepage that fits a run of `pages` of the owner's, and where; NULL if none. */
+struct hugepage *packer_find(unsigned pages, unsigned align, unsigned owner, unsigned *first);
 void hp_use(struct hugepage *hp, unsigned first, unsigned pages);
 /* Returns true if the hugepage has become empty. */
 bool hp_unuse(struct hugepage *hp, unsigned first, unsigned pages);

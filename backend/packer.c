@@ -5,24 +5,46 @@
  *
  * Short runs and long ones keep apart while there is room: a hugepage is of the kind that came into it first, and the
  * other kind takes its holes only where its own has none. Else the best fit for a short run would often be what a long
- * one leaves of its last hugepage; the long one goes, the short one stays, and no long one fits there again. */
+ * one leaves of its last hugepage; the long one goes, the short one stays, and no long one fits there again.
+ *
+ * So do the short runs of different owners, but there only as long as what is free in others' hugepages is little: the
+ * owners are CPUs, and what one of them cleared and writes lies in its cache. */
 #include "backend/hugepage.h"
 
-enum { SHORT_MOST = 32 }; /* pages of a short run */
+enum {
+    SHORT_MOST = 32,            /* pages of a short run */
+    KIND_LONG = BACKEND_OWNERS, /* below: short runs, by owner */
+    KINDS = BACKEND_OWNERS + 1,
+    OTHERS_SHARE = 8, /* of the pages in use that may be free in others' hugepages: what is more is used */
+};
 
 /* By kind, and by longest free run; under backend_lock. */
-static struct hugepage *lists[2][HP_PAGES + 1];
-static uint64_t occupied[2][HP_WORDS + 1]; /* bit i: lists[][i] is not empty */
+static struct hugepage *lists[KINDS][HP_PAGES + 1];
+static uint64_t occupied[KINDS][HP_WORDS + 1]; /* bit i: lists[][i] is not empty */
+static size_t free_pages[KINDS];
+static uint64_t listed; /* bit i: free_pages[i] is not 0 */
 
-static bool is_long(unsigned pages) { return pages > SHORT_MOST; }
+_Static_assert(KINDS <= 64, "a word of bits");
+
+unsigned packer_kind(unsigned pages, unsigned owner) { return pages > SHORT_MOST ? KIND_LONG : owner; }
+
+static void count_free(const struct hugepage *hp, bool more) {
+    size_t pages = HP_PAGES - hp->used_pages;
+    free_pages[hp->kind] += more ? pages : -pages;
+    if (more)
+        listed |= (uint64_t)1 << hp->kind;
+    else if (free_pages[hp->kind] == 0)
+        listed &= ~((uint64_t)1 << hp->kind);
+}
 
 void packer_insert(struct hugepage *hp) {
     unsigned index = hp->longest;
-    struct hugepage *head = lists[hp->is_long][index];
+    struct hugepage *head = lists[hp->kind][index];
+    count_free(hp, true);
     if (!head) {
         hp->next = hp->prev = hp;
-        lists[hp->is_long][index] = hp;
-        occupied[hp->is_long][index / 64] |= (uint64_t)1 << (index % 64);
+        lists[hp->kind][index] = hp;
+        occupied[hp->kind][index / 64] |= (uint64_t)1 << (index % 64);
         return;
     }
     hp->next = head;
@@ -30,24 +52,25 @@ void packer_insert(struct hugepage *hp) {
     head->prev->next = hp;
     head->prev = hp;
     if (hp->used_pages >= head->used_pages)
-        lists[hp->is_long][index] = hp;
+        lists[hp->kind][index] = hp;
 }
 
 void packer_remove(struct hugepage *hp) {
     unsigned index = hp->longest;
+    count_free(hp, false);
     if (hp->next == hp) {
-        lists[hp->is_long][index] = NULL;
-        occupied[hp->is_long][index / 64] &= ~((uint64_t)1 << (index % 64));
+        lists[hp->kind][index] = NULL;
+        occupied[hp->kind][index / 64] &= ~((uint64_t)1 << (index % 64));
     } else {
         hp->next->prev = hp->prev;
         hp->prev->next = hp->next;
-        if (lists[hp->is_long][index] == hp)
-            lists[hp->is_long][index] = hp->next;
+        if (lists[hp->kind][index] == hp)
+            lists[hp->kind][index] = hp->next;
     }
     hp->next = hp->prev = NULL;
 }
 
-static unsigned next_occupied(bool kind, unsigned from) {
+static unsigned next_occupied(unsigned kind, unsigned from) {
     for (unsigned w = from / 64; w <= HP_WORDS; w++) {
         uint64_t word = occupied[kind][w];
         if (w == from / 64)
@@ -74,7 +97,7 @@ static bool hp_fit(const struct hugepage *hp, unsigned pages, unsigned align, un
     return best <= HP_PAGES;
 }
 
-static struct hugepage *find_of_kind(bool kind, unsigned pages, unsigned align, unsigned *first) {
+static struct hugepage *find_of_kind(unsigned kind, unsigned pages, unsigned align, unsigned *first) {
     for (unsigned i = next_occupied(kind, pages); i <= HP_PAGES; i = next_occupied(kind, i + 1)) {
         struct hugepage *hp = lists[kind][i];
         do {
@@ -86,9 +109,34 @@ static struct hugepage *find_of_kind(bool kind, unsigned pages, unsigned align, 
     return NULL;
 }
 
-struct hugepage *packer_find(unsigned pages, unsigned align, unsigned *first) {
-    struct hugepage *hp = find_of_kind(is_long(pages), pages, align, first);
-    return hp ? hp : find_of_kind(!is_long(pages), pages, align, first);
+/* The best fit among the kinds of a set. */
+static struct hugepage *find_among(uint64_t kinds, unsigned pages, unsigned align, unsigned *first) {
+    struct hugepage *best = NULL;
+    for (kinds &= listed; kinds; kinds &= kinds - 1) {
+        unsigned at;
+        struct hugepage *hp = find_of_kind((unsigned)__builtin_ctzll(kinds), pages, align, &at);
+        if (!hp || (best && best->longest <= hp->longest))
+            continue;
+        best = hp;
+        *first = at;
+    }
+    return best;
+}
+
+/* The kinds of other owners, if much is free there. */
+static uint64_t others_of(unsigned owner) {
+    uint64_t others = listed & ~((uint64_t)1 << KIND_LONG | (uint64_t)1 << owner);
+    size_t free = 0;
+    for (uint64_t left = others; left; left &= left - 1)
+        free += free_pages[__builtin_ctzll(left)];
+    return owner == 0 || free > total_get(&backend_totals.used_pages) / OTHERS_SHARE ? others : 0;
+}
+
+struct hugepage *packer_find(unsigned pages, unsigned align, unsigned owner, unsigned *first) {
+    uint64_t is_long = (uint64_t)1 << KIND_LONG, others = others_of(owner);
+    uint64_t own = packer_kind(pages, owner) == KIND_LONG ? is_long : (uint64_t)1 << owner | (owner ? 0 : others);
+    struct hugepage *hp = find_among(own, pages, align, first);
+    return hp ? hp : find_among((is_long | (uint64_t)1 << owner | others) & ~own, pages, align, first);
 }
 
 void hp_use(struct hugepage *hp, unsigned first, unsigned pages) {
@@ -96,8 +144,6 @@ void hp_use(struct hugepage *hp, unsigned first, unsigned pages) {
     if (hp->state == HP_USED && hp->used_pages < HP_PAGES)
         packer_remove(hp);
     hp->state = HP_USED;
-    if (hp->used_pages == 0)
-        hp->is_long = is_long(pages);
     unsigned dirty = bits_count(hp->dirty, first, pages);
     bool cuts_longest = bits_clear_around(hp->used, first) == hp->longest || hp->used_pages == 0;
     total_add(&backend_totals.dirty_free_pages, -(size_t)dirty);
@@ -142,8 +188,8 @@ static struct hugepage *dirty_among(struct hugepage *head) {
 
 struct hugepage *packer_dirtiest(void) {
     for (unsigned i = HP_PAGES; i > 0; i--)
-        for (unsigned kind = 0; kind < 2; kind++) {
-            struct hugepage *hp = dirty_among(lists[kind][i]);
+        for (uint64_t kinds = listed; kinds; kinds &= kinds - 1) {
+            struct hugepage *hp = dirty_among(lists[__builtin_ctzll(kinds)][i]);
             if (hp)
                 return hp;
         }

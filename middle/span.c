@@ -11,6 +11,7 @@ const struct size_class size_classes[RN_CLASSES] = {
 #include "middle/size_classes.inc"
 };
 
+_Static_assert((int)DOMAINS < (int)BACKEND_OWNERS, "a domain is an owner, from 1 on");
 _Static_assert(sizeof(struct span) == 40 + 8 || sizeof(struct span) == 40, "three words of bits fit in 64 bytes");
 
 static size_t bit_words(unsigned class_index) { return (size_classes[class_index].objects + 63u) / 64; }
@@ -173,29 +174,32 @@ void span_yield(size_t bytes) {
         (void)span_flush();
 }
 
+/* Whose runs the domain's are: where there are several, each keeps to hugepages of its own. */
+static unsigned owner_of(unsigned domain) { return domains_now() > 1 ? domain + 1 : 0; }
+
 /* A run, and rather than new memory one made of what waits here for spans of other lengths; 0 where only growth would
  * help and `grow` is false. */
-static uintptr_t run_obtain(size_t pages, bool grow) {
-    bool zeroed, new_memory;
+static uintptr_t run_obtain(size_t pages, unsigned owner, bool grow) {
+    bool new_memory;
     uintptr_t start = 0;
     if (!grow)
-        return backend_alloc_resident(pages);
+        return backend_alloc_resident(pages, owner);
     if (middle_spare() != 0) {
-        start = backend_alloc_packed(pages, &new_memory);
+        start = backend_alloc_packed(pages, owner, &new_memory);
         if (new_memory)
             (void)span_flush();
     }
-    return start ? start : backend_alloc(pages, 1, &zeroed);
+    return start ? start : backend_alloc_owned(pages, owner);
 }
 
 /* A span's structure with a new run; on no list, its other fields to be set. */
-static struct span *span_obtain(size_t pages, uint32_t meta_size, bool grow) {
+static struct span *span_obtain(unsigned domain, size_t pages, uint32_t meta_size, bool grow) {
     struct span *span = meta_block_alloc(meta_size);
     if (RN_UNLIKELY(!span) && span_flush() != 0)
         span = meta_block_alloc(meta_size);
     if (!span)
         return NULL;
-    span->start = run_obtain(pages, grow);
+    span->start = run_obtain(pages, owner_of(domain), grow);
     if (!span->start) {
         meta_block_free(span, meta_size);
         return NULL;
@@ -228,7 +232,7 @@ struct span *span_create(unsigned domain, unsigned class_index, size_t most, boo
     uint32_t meta_size = meta_size_of(class_index);
     struct span *first = spare_take(domain, pages, meta_size, most);
     if (!first)
-        first = span_obtain(pages, meta_size, grow);
+        first = span_obtain(domain, pages, meta_size, grow);
     for (struct span *span = first; span; span = span->next)
         span_fill(span, domain, class_index);
     return first;

@@ -37,13 +37,15 @@ static size_t threshold(void) { return option_get(OPT_HELPER_MIN_MIB) << 20; }
 /* What could be given back, but for pools. */
 static size_t free_bytes(void) { return backend_free_resident() + middle_cached() + middle_spare(); }
 
-/* From slow paths: a look at some counters, and a wake-up when they say so. What is free in spans in use does not
- * count: only the program can make their pages free. Of pools the room counts: what comes into it comes by the fast
- * path. */
+/* What is free in spans in use does not count: only the program can make their pages free. Of pools the room counts:
+ * what comes into it comes by the fast path. */
+static bool is_due(void) { return pools_room() > threshold() || free_bytes() > threshold(); }
+
+/* From slow paths: a look at some counters, and a wake-up when they say so. */
 void helper_poke(void) {
     if (__atomic_load_n(&poked, __ATOMIC_RELAXED) != 0 || !__atomic_load_n(&alive, __ATOMIC_RELAXED))
         return;
-    if (pools_room() > threshold() || free_bytes() > threshold()) {
+    if (is_due()) {
         /* release: pairs with the acquire in helper_sleep */
         __atomic_store_n(&poked, 1, __ATOMIC_RELEASE);
         os_wake(&poked, 1);
@@ -107,11 +109,12 @@ void helper_end(void) {
 static void *helper_main(void *unused) {
     os_name_thread("rnalloc-helper");
     thread_count_never();
-    do {
+    /* Where there is nothing to do yet, the CPU is left to the threads that are being born. */
+    for (bool due = is_due(); due || helper_sleep(); due = false) {
         struct last last = {0, 0, 0};
         while (!__atomic_load_n(&ending, __ATOMIC_RELAXED) && helper_look(&last))
             os_wait(&ending, 0, WORK_MS);
-    } while (helper_sleep());
+    }
     lock_take(&helper_lock);
     set_alive(false);
     lock_drop(&helper_lock);

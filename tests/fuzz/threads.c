@@ -28,8 +28,9 @@ void caches_empty(void) {
 void pools_check(void) {
     for (unsigned id = 0; id < ACTORS - 1; id++) {
         struct pool *pool = atomic_load(&rn_fast.pool_of[id]);
-        if (pool->bins[0].current == sizeof pool->bins)
-            continue; /* closed: the id was never used */
+        if ((const void *)pool == &rn_closed_pool)
+            continue; /* the id was never used */
+        CHECK(pool->open == id);
         size_t bytes = 0;
         for (unsigned i = 1; i < RN_CLASSES; i++) {
             const struct bin_room *room = &pool->room[i];

@@ -109,6 +109,7 @@ void helper_end(void) {
 static void *helper_main(void *unused) {
     os_name_thread("rnalloc-helper");
     thread_count_never();
+    thread_register(); /* now: later a sandbox may forbid it */
     /* Where there is nothing to do yet, the CPU is left to the threads that are being born. */
     for (bool due = is_due(); due || helper_sleep(); due = false) {
         struct last last = {0, 0, 0};

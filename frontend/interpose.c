@@ -98,8 +98,10 @@ RN_EXPORT int clone(int (*run)(void *), void *stack, int flags, void *argument, 
 
 /* Not for a thread without an area: a child of vfork limits itself, not the process whose memory it runs in. */
 static int limit_was_set(int result, int resource) {
-    if (result == 0 && resource == RLIMIT_AS && library_is_ready() && rn_thread.area != &rn_no_area)
+    if (result == 0 && resource == RLIMIT_AS && library_is_ready() && rn_thread.area != &rn_no_area) {
         backend_limit_changed();
+        pools_limit_changed();
+    }
     return result;
 }
 

@@ -195,6 +195,9 @@ void *pool_refill(unsigned class_index);
 void pool_overflow(unsigned class_index, void *object);
 size_t pools_free_bytes(void);
 unsigned pools_count(void);
+/* The program set its RLIMIT_AS, of which the backend knows: gives back address space that pools have no use for yet.
+ */
+void pools_limit_changed(void);
 /* Empties pools into the middle tier: those that nobody used since the last call, or all. They lose their
  * room, those that nobody used also where they are empty. Returns the bytes moved. */
 size_t pools_drain(bool all);

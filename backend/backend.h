@@ -99,7 +99,7 @@ size_t backend_free_resident(void);
 /* Free hugepages that have resident pages now, relaxed. */
 size_t backend_spare_hugepages(void);
 
-/* Debug: checks every hugepage's counts and lists (I5, I6). Takes backend_lock. */
+/* Debug: checks every hugepage's counts and lists (I5, I6, I18). Takes backend_lock. */
 void backend_check(void);
 
 #endif

@@ -23,5 +23,6 @@ void backend_check(void) {
         for (uintptr_t at = gib; at < gib + ((uintptr_t)1 << 30); at += HP_SIZE)
             check_one(hp_find(at));
     }
+    packer_check();
     lock_drop(&backend_lock);
 }

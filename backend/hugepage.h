@@ -90,6 +90,8 @@ void hp_use(struct hugepage *hp, unsigned first, unsigned pages);
 bool hp_unuse(struct hugepage *hp, unsigned first, unsigned pages);
 /* For release: some hugepage on the packer's lists with dirty free pages, emptiest first; NULL if none. */
 struct hugepage *packer_dirtiest(void);
+/* Debug: checks the lists and their counts (I18). */
+void packer_check(void);
 
 /* region.c: takes at least `needed` bytes of address space, aligned to `align`, into the free ranges. Called without
  * the lock: reserving may wait for the kernel's own. Two threads may both come here; the second region serves later. */

@@ -125,7 +125,7 @@ static struct hugepage *find_among(uint64_t kinds, unsigned pages, unsigned alig
 
 /* The kinds of other owners, if much is free there. */
 static uint64_t others_of(unsigned owner) {
-    uint64_t others = listed & ~((uint64_t)1 << KIND_LONG | (uint64_t)1 << owner);
+    uint64_t others = listed & ~((uint64_t)1 << KIND_LONG | (uint64_t)1 << owner | 1);
     size_t free = 0;
     for (uint64_t left = others; left; left &= left - 1)
         free += free_pages[__builtin_ctzll(left)];
@@ -133,10 +133,10 @@ static uint64_t others_of(unsigned owner) {
 }
 
 struct hugepage *packer_find(unsigned pages, unsigned align, unsigned owner, unsigned *first) {
-    uint64_t is_long = (uint64_t)1 << KIND_LONG, others = others_of(owner);
+    uint64_t is_long = (uint64_t)1 << KIND_LONG, nobodys = 1, others = others_of(owner);
     uint64_t own = packer_kind(pages, owner) == KIND_LONG ? is_long : (uint64_t)1 << owner | (owner ? 0 : others);
     struct hugepage *hp = find_among(own, pages, align, first);
-    return hp ? hp : find_among((is_long | (uint64_t)1 << owner | others) & ~own, pages, align, first);
+    return hp ? hp : find_among((is_long | nobodys | (uint64_t)1 << owner | others) & ~own, pages, align, first);
 }
 
 void hp_use(struct hugepage *hp, unsigned first, unsigned pages) {
@@ -186,12 +186,47 @@ static struct hugepage *dirty_among(struct hugepage *head) {
     return NULL;
 }
 
-struct hugepage *packer_dirtiest(void) {
-    for (unsigned i = HP_PAGES; i > 0; i--)
-        for (uint64_t kinds = listed; kinds; kinds &= kinds - 1) {
-            struct hugepage *hp = dirty_among(lists[__builtin_ctzll(kinds)][i]);
+static struct hugepage *dirtiest_of(unsigned kind) {
+    for (unsigned w = HP_WORDS + 1; w-- > 0;)
+        for (uint64_t word = occupied[kind][w], bit; word; word &= ~bit) {
+            bit = (uint64_t)1 << (63 - __builtin_clzll(word));
+            struct hugepage *hp = dirty_among(lists[kind][w * 64 + (unsigned)__builtin_ctzll(bit)]);
             if (hp)
                 return hp;
         }
     return NULL;
+}
+
+struct hugepage *packer_dirtiest(void) {
+    struct hugepage *best = NULL;
+    for (uint64_t kinds = listed; kinds; kinds &= kinds - 1) {
+        struct hugepage *hp = dirtiest_of((unsigned)__builtin_ctzll(kinds));
+        if (hp && (!best || best->longest < hp->longest))
+            best = hp;
+    }
+    return best;
+}
+
+/* Gives the pages that are free in the list, whose every member belongs there. */
+static size_t list_check(unsigned kind, unsigned index) {
+    const struct hugepage *head = lists[kind][index], *hp = head;
+    size_t free = 0;
+    RN_ASSERT((head != NULL) == (occupied[kind][index / 64] >> (index % 64) & 1));
+    if (!head)
+        return 0;
+    do {
+        RN_ASSERT(hp->kind == kind && hp->longest == index && hp->state == HP_USED && hp->next->prev == hp);
+        free += HP_PAGES - hp->used_pages;
+        hp = hp->next;
+    } while (hp != head);
+    return free;
+}
+
+void packer_check(void) {
+    for (unsigned kind = 0; kind < KINDS; kind++) {
+        size_t free = 0;
+        for (unsigned i = 0; i <= HP_PAGES; i++)
+            free += list_check(kind, i);
+        RN_ASSERT(free == free_pages[kind] && (free != 0) == (listed >> kind & 1));
+    }
 }

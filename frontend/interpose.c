@@ -18,6 +18,7 @@
 
 #include "backend/backend.h"
 #include "base/options.h"
+#include "base/os.h"
 #include "frontend/alloc.h"
 #include "frontend/pool.h"
 
@@ -100,7 +101,8 @@ RN_EXPORT int clone(int (*run)(void *), void *stack, int flags, void *argument, 
 static int limit_was_set(int result, int resource) {
     if (result == 0 && resource == RLIMIT_AS && library_is_ready() && rn_thread.area != &rn_no_area) {
         backend_limit_changed();
-        pools_limit_changed();
+        if (os_address_limit() != SIZE_MAX)
+            (void)pools_retreat();
     }
     return result;
 }

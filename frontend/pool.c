@@ -50,19 +50,20 @@ bool pools_init(void) {
     return true;
 }
 
-/* What no array was cut from yet goes back, but for the room of a pool under a limit. */
-void pools_limit_changed(void) {
-    if (os_address_limit() == SIZE_MAX)
-        return;
+size_t pools_retreat(void) {
+    size_t bytes = 0;
     for (unsigned i = 0; pools && i < rn_mode.ids; i++) {
         struct pool *pool = atomic_load_explicit(&pools[i], memory_order_acquire); /* pairs with pool_get's release */
         if (!pool || !lock_try(&pool->lock))
             continue;
         size_t keep = max_size(pool->committed, POOL_LIMITED);
-        if (keep < pool->limit && os_unreserve((char *)pool + keep, pool->limit - keep) == 0)
+        if (keep < pool->limit && os_unreserve((char *)pool + keep, pool->limit - keep) == 0) {
+            bytes += pool->limit - keep;
             pool->limit = (uint32_t)keep;
+        }
         lock_drop(&pool->lock);
     }
+    return bytes;
 }
 
 unsigned pools_count(void) { return atomic_load_explicit(&pools_made, memory_order_relaxed); }

@@ -14,8 +14,8 @@
  * The mark below the first object is the address of its own slot with the lowest bit set: no object has that bit.
  *
  * Who writes: `current` and the slots only in a restartable sequence on the pool's id (pool_x86_64.S, pool_aarch64.S),
- * or by the holder of the drain lock while the pool is stopped. `end` likewise. Everything behind `lock` by the holder
- * of `lock`.
+ * or by the holder of the drain lock while the pool is stopped. `end` likewise. `open` by the holder of the drain lock.
+ * Everything behind `lock` by the holder of `lock`.
  *
  * Life of a pool, in terms of its id:
  *
@@ -195,9 +195,9 @@ void *pool_refill(unsigned class_index);
 void pool_overflow(unsigned class_index, void *object);
 size_t pools_free_bytes(void);
 unsigned pools_count(void);
-/* The program set its RLIMIT_AS, of which the backend knows: gives back address space that pools have no use for yet.
- */
-void pools_limit_changed(void);
+/* Where address space is scarce: gives back what no array was cut from yet, but for the room that a pool under a limit
+ * has. Returns its bytes. */
+size_t pools_retreat(void);
 /* Empties pools into the middle tier: those that nobody used since the last call, or all. They lose their
  * room, those that nobody used also where they are empty. Returns the bytes moved. */
 size_t pools_drain(bool all);

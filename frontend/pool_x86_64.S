@@ -2,10 +2,10 @@
  * same order.
  *
  * Rules, from rseq(2) and librseq's documentation: start_ip is the instruction after the store to rseq_cs; inside are
- * the load of the id, of the pool, of the bin, all checks, and as last instruction the single store that commits; no
- * call; no register that is needed at the restart is written inside. abort_ip is outside, preceded by the signature
- * that the C library registered with, and goes back to the store. A branch out of a section needs no care: the kernel
- * looks at the instruction pointer.
+ * the load of the id, then of the pool, or of its `open`, then of the bin, all checks, and as last instruction the
+ * single store that commits; no call; no register that is needed at the restart is written inside. abort_ip is
+ * outside, preceded by the signature that the C library registered with, and goes back to the store. A branch out of a
+ * section needs no care: the kernel looks at the instruction pointer.
  *
  * The pool of malloc and free is the one that the thread used last, if it is open for the thread's id: a comparison
  * leads there, not an address made from the id. What these two store last is a slot, whose address came by the id, the

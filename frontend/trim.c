@@ -19,7 +19,7 @@ bool trim_retreat(size_t size) {
     struct rn_stats stats;
     rnStats(&stats);
     size_t idle = stats.pool_free + stats.transfer_free + stats.span_free + stats.page_free + stats.page_released;
-    if ((idle < RETREAT_MIN && !rn_hardened) || size > stats.reserved)
+    if (size > stats.reserved || (idle + pools_retreat() < RETREAT_MIN && !rn_hardened))
         return false;
     (void)trim(0);
     (void)backend_retreat(0);

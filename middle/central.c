@@ -175,38 +175,37 @@ size_t central_make(unsigned domain, unsigned class_index, void **objects, size_
 
 enum { PUT_MOST = 64 };
 
-static __attribute__((noreturn, cold)) void already_free(const struct span *span, uint32_t number) {
+/* Without the lock, since a handler of the abort may allocate. */
+static __attribute__((noreturn, cold)) void misuse(struct central *central, const struct span *span, const void *object,
+                                                   const char *what) {
     unsigned class_index = span->class_index;
-    span_misuse(class_index, (void *)(span->start + (size_t)number * size_classes[class_index].size), "double free");
-}
-
-static inline uint32_t number_of(const struct span *span, const struct size_class *class_, const void *object) {
-    int number = span_index(span, class_, object);
-    if (RN_UNLIKELY(number < 0))
-        span_misuse(span->class_index, object, "interior pointer");
-    return (uint32_t)number;
+    lock_drop(&central->lock);
+    span_misuse(class_index, object, what);
 }
 
 /* Marks free those of `count` objects that lie in the first one's span, up to the first that does not. Returns how
  * many. Holds the lock. */
-static size_t mark_free(struct span *span, struct span *const *spans, void *const *objects, size_t count) {
+static size_t mark_free(struct central *central, struct span *const *spans, void *const *objects, size_t count) {
+    struct span *span = spans[0];
     const struct size_class *class_ = &size_classes[span->class_index];
-    uint32_t number = number_of(span, class_, objects[0]);
+    int number = span_index(span, class_, objects[0]);
     for (size_t i = 0;;) {
         /* A word is changed in a register: else each object would wait for its neighbour's store. */
-        uint32_t word = number / 64;
+        int word = number >> 6; /* of what is no object, -1 */
+        if (RN_UNLIKELY(number < 0))
+            misuse(central, span, objects[i], "interior pointer");
         uint64_t bits = span->bits[word];
         do {
-            uint64_t bit = (uint64_t)1 << (number % 64);
+            uint64_t bit = (uint64_t)1 << (number & 63);
             if (RN_UNLIKELY(bits & bit))
-                already_free(span, number);
+                misuse(central, span, objects[i], "double free");
             bits |= bit;
             if (++i == count || spans[i] != span) {
                 span->bits[word] = bits;
                 return i;
             }
-            number = number_of(span, class_, objects[i]);
-        } while (number / 64 == word);
+            number = span_index(span, class_, objects[i]);
+        } while (number >> 6 == word);
         span->bits[word] = bits;
     }
 }
@@ -245,7 +244,7 @@ static size_t put_domain(unsigned class_index, struct span **spans, void *const 
             more = 1;
             continue;
         }
-        more = mark_free(span, spans + i, objects + i, count - i);
+        more = mark_free(central, spans + i, objects + i, count - i);
         change += more;
         if (span_filled(central, span, more)) {
             change -= span->free;

@@ -5,6 +5,7 @@
 #include "backend/backend.h"
 #include "base/fatal.h"
 #include "base/meta.h"
+#include "base/os.h"
 #include "pagemap/pagemap.h"
 
 const struct size_class size_classes[RN_CLASSES] = {
@@ -174,11 +175,14 @@ void span_yield(size_t bytes) {
         (void)span_flush();
 }
 
-/* Whose runs the domain's are: where there are several, each keeps to hugepages of its own. */
-static unsigned owner_of(unsigned domain) { return domains_now() > 1 ? domain + 1 : 0; }
+/* Whose runs the domain's are: where there are several, each keeps to hugepages of its own, unless address space is
+ * scarce. */
+static unsigned owner_of(unsigned domain) {
+    return domains_now() > 1 && os_address_limit() == SIZE_MAX ? domain + 1 : 0;
+}
 
-/* A run, and rather than new memory one made of what waits here for spans of other lengths; 0 where only growth would
- * help and `grow` is false. */
+/* A run, and rather than new memory one made of what waits here for spans of other lengths, anybody's; 0 where only
+ * growth would help and `grow` is false. */
 static uintptr_t run_obtain(size_t pages, unsigned owner, bool grow) {
     bool new_memory;
     uintptr_t start = 0;
@@ -186,8 +190,8 @@ static uintptr_t run_obtain(size_t pages, unsigned owner, bool grow) {
         return backend_alloc_resident(pages, owner);
     if (middle_spare() != 0) {
         start = backend_alloc_packed(pages, owner, &new_memory);
-        if (new_memory)
-            (void)span_flush();
+        if (new_memory && span_flush() != 0 && !start)
+            start = backend_alloc_resident(pages, 0);
     }
     return start ? start : backend_alloc_owned(pages, owner);
 }

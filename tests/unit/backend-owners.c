@@ -48,6 +48,24 @@ static void apart(void *unused) {
     backend_check();
 }
 
+/* What nobody in particular has left is anybody's; and a hugepage that became empty is of whoever comes next. */
+static void renewed(void *unused) {
+    (void)unused;
+    backend_init(&plain);
+    CHECK(run_alloc(&model, &model.run[0], BIG, 1));
+    uintptr_t nobodys = backend_alloc_owned(FEW, 0), first = backend_alloc_owned(FEW, 1);
+    CHECK(home(first) == home(nobodys));
+    backend_free(nobodys, FEW);
+    backend_free(first, FEW);
+    uintptr_t second = backend_alloc_owned(FEW, 2);
+    CHECK(home(second) == home(first));
+    backend_free(second, FEW);
+    uintptr_t third = backend_alloc_owned(FEW, 3);
+    CHECK(home(third) == home(second));
+    CHECK(home(backend_alloc_owned(FEW, 2)) != home(third));
+    backend_check();
+}
+
 /* Where more than a share of the heap is free in others' hugepages, it is used before there are more of them. */
 static void surplus(void *unused) {
     (void)unused;
@@ -75,20 +93,64 @@ static void refused(void *unused) {
     backend_check();
 }
 
+/* What a few hundred runs of all owners leave, whatever is refused and released: every list and count is right. */
+static void churn(void *script) {
+    enum { MOST = 1000, STEPS = 20000 };
+    static struct {
+        uintptr_t start;
+        size_t pages;
+    } runs[MOST];
+    uint64_t random = 3;
+    bool unused;
+    backend_init(&plain);
+    script_play(script);
+    for (unsigned step = 0; step < STEPS; step++) {
+        unsigned i = random_next(&random) % MOST, owner = random_next(&random) % BACKEND_OWNERS;
+        size_t pages = 1 + random_next(&random) % (random_next(&random) % 16 ? 40 : 600);
+        unsigned kind = random_next(&random) % 4;
+        if (runs[i].start)
+            backend_free(runs[i].start, runs[i].pages);
+        runs[i].pages = pages;
+        runs[i].start = pages > FEW * 8 ? backend_alloc(pages, 1, &unused)
+                        : kind == 0     ? backend_alloc_packed(pages, owner, &unused)
+                        : kind == 1     ? backend_alloc_resident(pages, owner)
+                                        : backend_alloc_owned(pages, owner);
+        if (runs[i].start)
+            *(char *)runs[i].start = 1;
+        if (step % 97 == 0)
+            backend_check();
+        if (step % 401 == 0)
+            (void)backend_release(random_next(&random) % (8 << 20), random_next(&random) % 2);
+        if (step % 4001 == 0)
+            (void)backend_retreat(0);
+    }
+    for (unsigned i = 0; i < MOST; i++)
+        if (runs[i].start)
+            backend_free(runs[i].start, runs[i].pages);
+    backend_check();
+    CHECK(backend_in_use() == 0);
+}
+
 #define IN_CHILD(body)                                \
     static void test_##body(void **state) {           \
         (void)state;                                  \
         assert_int_equal(child_fails(body, NULL), 0); \
     }
 IN_CHILD(apart)
+IN_CHILD(renewed)
 IN_CHILD(surplus)
 IN_CHILD(refused)
 
+static void test_churn(void **state) {
+    (void)state;
+    assert_int_equal(child_fails(churn, &(struct script){.fail_at = 0}), 0);
+    assert_int_equal(child_fails(churn, &(struct script){.one_in = 4, .seed = 5}), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_apart),
-        cmocka_unit_test(test_surplus),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_apart),   cmocka_unit_test(test_renewed), cmocka_unit_test(test_surplus),
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_churn),
     };
     return cmocka_run_group_tests_name("owners", tests, NULL, NULL);
 }

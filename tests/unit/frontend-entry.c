@@ -1,17 +1,20 @@
-/* frontend-entry.c: which pool malloc and free enter. The test is a child, in which the library begins anew. */
+/* frontend-entry.c: which pool malloc and free enter. Each test is a child, in which the library begins anew. */
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 
 #include "frontend/frontend.h"
 #include "rnalloc.h"
 #include "tests/unit/check.h"
 #include "tests/unit/cmock.h"
+#include "tests/unit/script.h"
 
 enum { CLASS = 10 };
 
 static void *own_pool(void *result) {
     rnFree(rnAlloc(size_classes[CLASS].size));
-    *(struct pool **)result = rn_fast.pool_of[(uint32_t)rn_thread.area->cpu_id];
+    uint32_t id = *(uint32_t *)(void *)((char *)rn_thread.area + rn_fast.id_offset);
+    *(struct pool **)result = rn_fast.pool_of[id];
     return NULL;
 }
 
@@ -50,12 +53,54 @@ static void entered(void *options) {
     rnFree(block);
 }
 
+/* ---- A pool that is stopped ---- */
+
+static struct pool *stopped_pool;
+static unsigned times;
+
+/* The drainer itself, in the middle of its work, as any thread with the pool's id. */
+static void between(void) {
+    script_stop();
+    uint32_t before = top(stopped_pool);
+    rn_thread.pool = stopped_pool;
+    void *block = rnAlloc(size_classes[CLASS].size);
+    CHECK(block && top(stopped_pool) == before);
+    rnFree(block);
+    CHECK(top(stopped_pool) == before);
+    times++;
+}
+
+/* With rseq, on one CPU: so the thread keeps its id. */
+static void stopped(void *options) {
+    CHECK(setenv("RNALLOC_OPTIONS", options, 1) == 0 && rnMode().kind != RN_MODE_THREAD);
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(sched_getcpu(), &set);
+    CHECK(sched_setaffinity(0, sizeof set, &set) == 0);
+    struct pool *other;
+    pthread_t thread; /* without a second thread there is nobody to wait for */
+    CHECK(pthread_create(&thread, NULL, own_pool, (void *)&other) == 0 && pthread_join(thread, NULL) == 0);
+    (void)own_pool((void *)&stopped_pool);
+    CHECK(stopped_pool->open == stopped_pool->id);
+    script_play(&(struct script){.before_membarrier = between});
+    CHECK(pools_drain(true) > 0 && times == 1);
+    CHECK(stopped_pool->open == stopped_pool->id && rn_fast.pool_of[stopped_pool->id] == stopped_pool);
+    own_pool((void *)&other);
+    CHECK(other == stopped_pool && top(other) > other->room[CLASS].base);
+}
+
 static void test_entered(void **state) {
     (void)state;
     assert_int_equal(child_fails(entered, (char[]){"helper=0,rseq=0"}), 0);
 }
 
+static void test_stopped(void **state) {
+    (void)state;
+    assert_int_equal(child_fails(stopped, (char[]){"helper=0"}), 0);
+    assert_int_equal(child_fails(stopped, (char[]){"helper=0,cid=0"}), 0);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_entered)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_entered), cmocka_unit_test(test_stopped)};
     return cmocka_run_group_tests_name("entry", tests, NULL, NULL);
 }

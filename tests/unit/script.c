@@ -194,6 +194,8 @@ long __wrap_syscall(long number, ...) {
         *(char *)argument[1] = now.strict_commit ? '2' : '0';
         return 1;
     }
+    if (number == SYS_membarrier && now.before_membarrier)
+        now.before_membarrier();
     long result = __real_syscall(number, argument[0], argument[1], argument[2], argument[3], argument[4], argument[5]);
     if (number == SYS_openat && strcmp((const char *)argument[1], "/proc/sys/vm/overcommit_memory") == 0)
         atomic_store(&commit_file, (int)result);

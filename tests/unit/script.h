@@ -23,17 +23,18 @@ enum script_call {
 };
 
 struct script {
-    unsigned long fail_at;        /* this call from now fails, 1 the next; 0 none */
-    unsigned one_in;              /* of so many calls one fails, by chance; 0 none */
-    uint64_t seed;                /* for one_in */
-    unsigned always;              /* bit of an enum script_call: all these fail */
-    bool strict_commit;           /* overcommit_memory is 2: its file says so, and no huge commitment is given */
-    size_t page_size;             /* 0: the system's; seen by os_init */
-    size_t address_limit;         /* RLIMIT_AS; 0: the system's; seen by os_init */
-    bool mremap_unmaps;           /* a failing mremap has unmapped its target, as Linux before 6.17 does */
-    bool mremap_loses;            /* and another thread's mapping came to lie there */
-    bool has_hugetlb;             /* MAP_HUGETLB succeeds, with ordinary pages */
-    void (*before_hugetlb)(void); /* called in such a call, as another thread would run then */
+    unsigned long fail_at;           /* this call from now fails, 1 the next; 0 none */
+    unsigned one_in;                 /* of so many calls one fails, by chance; 0 none */
+    uint64_t seed;                   /* for one_in */
+    unsigned always;                 /* bit of an enum script_call: all these fail */
+    bool strict_commit;              /* overcommit_memory is 2: its file says so, and no huge commitment is given */
+    size_t page_size;                /* 0: the system's; seen by os_init */
+    size_t address_limit;            /* RLIMIT_AS; 0: the system's; seen by os_init */
+    bool mremap_unmaps;              /* a failing mremap has unmapped its target, as Linux before 6.17 does */
+    bool mremap_loses;               /* and another thread's mapping came to lie there */
+    bool has_hugetlb;                /* MAP_HUGETLB succeeds, with ordinary pages */
+    void (*before_hugetlb)(void);    /* called in such a call, as another thread would run then */
+    void (*before_membarrier)(void); /* likewise, with pools stopped */
 };
 
 /* Puts a script in force and starts counting anew. */

@@ -34,6 +34,7 @@ static uint32_t meta_size_of(unsigned class_index) {
 
 enum {
     SPARE_PAGES = 8,       /* longer runs are not kept */
+    RUN_PAGES = 16,        /* of several spans that are obtained at once */
     SPARE_METAS = 3,       /* structures of 64, 128 and 256 bytes */
     SPARE_BYTES = 2 << 20, /* kept in the smallest heap, */
     SPARE_SHARE = 64,      /* or this part of the heap; */
@@ -196,22 +197,40 @@ static uintptr_t run_obtain(size_t pages, unsigned owner, bool grow) {
     return start ? start : backend_alloc_owned(pages, owner);
 }
 
-/* A span's structure with a new run; on no list, its other fields to be set. */
-static struct span *span_obtain(unsigned domain, size_t pages, uint32_t meta_size, bool grow) {
-    struct span *span = meta_block_alloc(meta_size);
-    if (RN_UNLIKELY(!span) && span_flush() != 0)
-        span = meta_block_alloc(meta_size);
-    if (!span)
-        return NULL;
-    span->start = run_obtain(pages, owner_of(domain), grow);
-    if (!span->start) {
-        meta_block_free(span, meta_size);
-        return NULL;
+/* Structures of spans, up to `most`, linked by `next`; their other fields are to be set. *count: how many. */
+static struct span *structures_obtain(size_t pages, uint32_t meta_size, size_t most, size_t *count) {
+    struct span *first = NULL;
+    for (*count = 0; *count < most; ++*count) {
+        struct span *span = meta_block_alloc(meta_size);
+        if (RN_UNLIKELY(!span) && span_flush() != 0)
+            span = meta_block_alloc(meta_size);
+        if (!span)
+            break;
+        span->pages = pages;
+        span->meta_size = (uint16_t)meta_size;
+        span->next = first;
+        first = span;
     }
-    span->next = NULL;
-    span->pages = pages;
-    span->meta_size = (uint16_t)meta_size;
-    return span;
+    return first;
+}
+
+/* Spans with new runs. Where the heap grows, after what is resident was asked for, up to `most` in one run. */
+static struct span *spans_obtain(unsigned domain, size_t pages, uint32_t meta_size, size_t most, bool grow) {
+    size_t several = grow && domains_are_many() ? max_size(min_size(most, RUN_PAGES / pages), 1) : 1, count;
+    struct span *first = structures_obtain(pages, meta_size, several, &count), **end = &first;
+    uintptr_t start = count ? run_obtain(count * pages, owner_of(domain), grow) : 0;
+    if (!start && count > 1) {
+        start = run_obtain(pages, owner_of(domain), grow);
+        count = 1;
+    }
+    for (; start && count > 0; count--, end = &(*end)->next, start += pages << RN_PAGE_SHIFT)
+        (*end)->start = start;
+    for (struct span *next, *span = *end; span; span = next) {
+        next = span->next;
+        meta_block_free(span, meta_size);
+    }
+    *end = NULL;
+    return first;
 }
 
 /* ---- Spans ---- */
@@ -236,7 +255,7 @@ struct span *span_create(unsigned domain, unsigned class_index, size_t most, boo
     uint32_t meta_size = meta_size_of(class_index);
     struct span *first = spare_take(domain, pages, meta_size, most);
     if (!first)
-        first = span_obtain(domain, pages, meta_size, grow);
+        first = spans_obtain(domain, pages, meta_size, most, grow);
     for (struct span *span = first; span; span = span->next)
         span_fill(span, domain, class_index);
     return first;

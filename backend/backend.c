@@ -321,11 +321,11 @@ static bool run_use(uintptr_t start, size_t pages, unsigned owner, struct commit
 struct wish {
     size_t pages;
     size_t align;
-    unsigned owner;
-    bool growing;  /* in a roomy place */
-    bool packed;   /* in a hugepage that is in use already, or not at all */
-    bool resident; /* and then in a place that was resident before, or not at all */
-    size_t filled; /* pages at its start that the caller will move others to: a multiple of HP_PAGES */
+    unsigned owner; /* 0: nobody in particular */
+    bool growing;   /* in a roomy place */
+    bool packed;    /* in a hugepage that is in use already, or not at all */
+    bool resident;  /* and then in a place that was resident before, or not at all */
+    size_t filled;  /* pages at its start that the caller will move others to: a multiple of HP_PAGES */
 };
 
 /* Finds a place for the run. Holds the lock. 0 if there is none. */

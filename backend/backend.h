@@ -35,7 +35,7 @@ void backend_init(const struct backend_config *config);
 /* A run of `pages` pages, aligned to `align_pages` pages (a power of two, at least 1); *zeroed tells whether its bytes
  * are known to be zero. The pagemap's entries of the run may be written. 0 when memory is short. */
 uintptr_t backend_alloc(size_t pages, size_t align_pages, bool *zeroed);
-/* A run for an owner: what is not his has few of his runs in its hugepages, while little is free there. */
+/* A run for an owner, in hugepages of his while little is free in others'. */
 uintptr_t backend_alloc_owned(size_t pages, unsigned owner);
 /* The same where it needs no further hugepage. *new_memory: it needs one, or the run was never resident. */
 uintptr_t backend_alloc_packed(size_t pages, unsigned owner, bool *new_memory);

@@ -12,8 +12,9 @@
 #include "backend/hugepage.h"
 
 enum {
-    SHORT_MOST = 32,            /* pages of a short run */
-    KIND_LONG = BACKEND_OWNERS, /* below: short runs, by owner */
+    SHORT_MOST = 32,  /* pages of a short run */
+    KIND_NOBODYS = 0, /* short runs of nobody in particular; then those of the owners */
+    KIND_LONG = BACKEND_OWNERS,
     KINDS = BACKEND_OWNERS + 1,
     OTHERS_SHARE = 8, /* of the pages in use that may be free in others' hugepages: what is more is used */
 };
@@ -123,20 +124,27 @@ static struct hugepage *find_among(uint64_t kinds, unsigned pages, unsigned alig
     return best;
 }
 
-/* The kinds of other owners, if much is free there. */
+static uint64_t kind_bit(unsigned kind) { return (uint64_t)1 << kind; }
+
+/* The kinds of other owners, if much is free there; for nobody in particular there is no such condition. */
 static uint64_t others_of(unsigned owner) {
-    uint64_t others = listed & ~((uint64_t)1 << KIND_LONG | (uint64_t)1 << owner | 1);
+    uint64_t others = listed & ~(kind_bit(KIND_LONG) | kind_bit(KIND_NOBODYS) | kind_bit(owner));
     size_t free = 0;
+    if (owner == KIND_NOBODYS)
+        return others;
     for (uint64_t left = others; left; left &= left - 1)
         free += free_pages[__builtin_ctzll(left)];
-    return owner == 0 || free > total_get(&backend_totals.used_pages) / OTHERS_SHARE ? others : 0;
+    return free > total_get(&backend_totals.used_pages) / OTHERS_SHARE ? others : 0;
 }
 
 struct hugepage *packer_find(unsigned pages, unsigned align, unsigned owner, unsigned *first) {
-    uint64_t is_long = (uint64_t)1 << KIND_LONG, nobodys = 1, others = others_of(owner);
-    uint64_t own = packer_kind(pages, owner) == KIND_LONG ? is_long : (uint64_t)1 << owner | (owner ? 0 : others);
+    unsigned kind = packer_kind(pages, owner);
+    uint64_t own = kind_bit(kind) | (kind == KIND_NOBODYS ? others_of(owner) : 0);
     struct hugepage *hp = find_among(own, pages, align, first);
-    return hp ? hp : find_among((is_long | nobodys | (uint64_t)1 << owner | others) & ~own, pages, align, first);
+    if (hp)
+        return hp;
+    uint64_t all = kind_bit(KIND_LONG) | kind_bit(KIND_NOBODYS) | kind_bit(owner) | others_of(owner);
+    return find_among(all & ~own, pages, align, first);
 }
 
 void hp_use(struct hugepage *hp, unsigned first, unsigned pages) {

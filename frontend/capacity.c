@@ -7,7 +7,7 @@
 
 enum {
     POOL_STEP = 256 << 10,  /* of a pool's memory, committed at a time */
-    PAGE_WORDS = 512,       /* of an array that fills a page; of a longer one */
+    PAGE_WORDS = 512,       /* of an array that fills a page; longer ones have */
     LONG_WORDS = 8192,      /* at least so many: 64 KiB */
     SMALL_OBJECT = 1024,    /* above: what an object costs its user dwarfs a refill, so a bin holds */
     BIN_BYTES = 32 << 10,   /* no more than this, */

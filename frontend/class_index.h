@@ -1,5 +1,5 @@
-/* class_index.h: from a size to its index in the class table, and where a pool says that it is open. Included by the
- * assembly too, hence macros and nothing else.
+/* class_index.h: from a size to its index in the class table. Included by the assembly too, hence macros and nothing
+ * else.
  *
  *     size <= CLASS_FINE_MAX:  (size + 7) >> 3
  *     up to CLASS_SIZE_MAX:    CLASS_COARSE_BASE + ((size + CLASS_COARSE_STEP - 1) >> CLASS_COARSE_SHIFT)
@@ -12,7 +12,5 @@
 #define CLASS_COARSE_STEP 64
 #define CLASS_COARSE_BASE 112
 #define CLASS_SIZE_MAX 262144
-
-#define POOL_OPEN 1040 /* offset in struct pool: behind the bins */
 
 #endif

@@ -5,6 +5,7 @@
 #include "base/meta.h"
 #include "base/os.h"
 #include "frontend/alloc.h"
+#include "frontend/pool_layout.h"
 
 _Static_assert(sizeof(struct bin) == 8 && offsetof(struct pool, bins) == 0, "the assembly indexes bins so");
 _Static_assert(sizeof(struct area) == 32, "the kernel's first area size");

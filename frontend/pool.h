@@ -23,7 +23,7 @@
  *   open: both are the pool, whose `open` is the id                       --drain_ids--> stopped
  *   stopped: pool_of[id] is the closed pool again, `open` is POOL_STOPPED --emptied--> open
  *
- * Its memory is never unmapped, since a sequence about to be aborted may still read it.
+ * What was committed of it is never unmapped, since a sequence about to be aborted may still read it.
  */
 #ifndef FRONTEND_POOL_H
 #define FRONTEND_POOL_H
@@ -82,7 +82,7 @@ enum {
     FIRST_WORDS = 16,         /* of a bin's first array, the mark included */
     POOL_BIG = 32 << 10,      /* objects from here on leave their bins before the heap grows */
 };
-#define POOL_STOPPED UINT32_MAX /* no id: as ids, areas have what is negative only where they lead to no pool */
+#define POOL_STOPPED UINT32_MAX /* no id: those are below rn_mode.ids */
 
 struct pool {
     struct bin bins[RN_CLASSES];

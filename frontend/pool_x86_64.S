@@ -18,6 +18,7 @@
  * OTHER_POOL r9 the place of rn_thread, r10 the id.
  */
 #include "frontend/class_index.h"
+#include "frontend/pool_layout.h"
 #include "frontend/rseq_section_x86_64.h"
 
 	/* At a page's start: where the code lies in its page was worth 10 % of the time of `sequential`, by chance. */

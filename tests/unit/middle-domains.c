@@ -12,25 +12,6 @@
 
 enum { MOST = 3000 };
 
-/* A heap so big, on a machine so big, that all domains are used; hardly a byte of the block is. */
-static void *block_of_domains;
-
-static void domains_begin(void) {
-    bool zeroed;
-    middle_init(64);
-    middle_follow(true);
-    CHECK((block_of_domains = large_alloc((size_t)256 << 20, 1, &zeroed)) != NULL);
-    middle_trim(); /* domains are counted */
-}
-
-static void domains_end(void) {
-    middle_flush();
-    middle_check();
-    backend_check();
-    CHECK(large_free(block_of_domains));
-    CHECK(backend_in_use() == 0);
-}
-
 enum { SMALL = 5, CLASS_OF_MANY = 9, BIG = 60, SOME = 40 };
 
 /* What others free comes back to the pool whose spans hold it, so that it need not look for it there: what they have

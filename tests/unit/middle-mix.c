@@ -2,23 +2,13 @@
  * heap. */
 #include <stdio.h>
 
-#include "backend/backend.h"
 #include "middle/middle.h"
 #include "pagemap/pagemap.h"
 #include "tests/unit/check.h"
 #include "tests/unit/cmock.h"
-#include "tests/unit/script.h"
+#include "tests/unit/objects.h"
 
 enum { MOST = 700, ROUNDS = 200, IDS = 40, LENDER = 50, LENDERS = 40, GONE = 60, SMALL = 12 };
-
-static void *block_of_domains;
-
-static void begin(void) {
-    bool zeroed;
-    middle_init(64);
-    CHECK((block_of_domains = large_alloc((size_t)256 << 20, 1, &zeroed)) != NULL);
-    middle_trim(); /* domains are counted */
-}
 
 static void take(unsigned id, unsigned class_index, void **objects, size_t count) {
     for (size_t got = 0; got < count;) {
@@ -67,28 +57,23 @@ static void round_of(unsigned class_index, uint64_t *random) {
         middle_return(class_index, objects, mixed);
     else if (mixed)
         middle_put((unsigned)(random_next(random) % IDS), class_index, objects, mixed);
-    middle_check();
-    backend_check();
+    heap_settled();
 }
 
 static void mix(void *unused) {
     (void)unused;
     uint64_t random = 7;
-    begin();
+    domains_begin();
     for (unsigned i = 0; i < ROUNDS; i++)
         round_of(LENDER + (unsigned)(random_next(&random) % LENDERS), &random);
-    middle_flush();
-    middle_check();
-    backend_check();
-    CHECK(large_free(block_of_domains));
-    CHECK(backend_in_use() == 0);
+    domains_end();
 }
 
 /* An object whose span is gone, behind a sound one. */
 static void gone(void *unused) {
     (void)unused;
     void *objects[2];
-    begin();
+    domains_begin();
     take(1, SMALL, objects, 1);
     take(1, GONE, objects + 1, 1);
     void *object = objects[1];

@@ -53,3 +53,21 @@ void check_disjoint(void **objects, size_t count, size_t size) {
     for (size_t i = 1; i < count; i++)
         CHECK((uintptr_t)objects[i] - (uintptr_t)objects[i - 1] >= size);
 }
+
+void *block_of_domains;
+
+void domains_begin(void) {
+    bool zeroed;
+    middle_init(64);
+    middle_follow(true);
+    CHECK((block_of_domains = large_alloc((size_t)256 << 20, 1, &zeroed)) != NULL);
+    middle_trim(); /* domains are counted */
+}
+
+void domains_end(void) {
+    middle_flush();
+    middle_check();
+    backend_check();
+    CHECK(large_free(block_of_domains));
+    CHECK(backend_in_use() == 0);
+}

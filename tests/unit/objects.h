@@ -16,4 +16,10 @@ void check_disjoint(void **objects, size_t count, size_t size);
 /* Every invariant holds. */
 void heap_settled(void);
 
+/* A heap so big, on a machine so big, that all domains are used; hardly a byte of the block is. The end frees it, and
+ * nothing must be left. */
+void domains_begin(void);
+void domains_end(void);
+extern void *block_of_domains;
+
 #endif

@@ -1,0 +1,8 @@
+/* pool_layout.h: where the assembly of x86-64 finds what pool.h declares; pool.c asserts it. Macros and nothing else.
+ */
+#ifndef FRONTEND_POOL_LAYOUT_H
+#define FRONTEND_POOL_LAYOUT_H
+
+#define POOL_OPEN 1040 /* struct pool: `open`, behind the bins */
+
+#endif

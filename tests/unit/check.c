@@ -75,7 +75,7 @@ int run_child(void (*body)(void *), void *argument) {
 int child_fails(void (*body)(void *), void *argument) {
     int status = run_child(body, argument);
     if (status != 0)
-        printf("# child: status %#x: %s\n", (unsigned)status, child_output);
+        (void)fprintf(stderr, "# child: status %#x: %s\n", (unsigned)status, child_output); /* prove shows this */
     return status;
 }
 
@@ -101,6 +101,6 @@ int child_lacks_message(void (*body)(void *), void *argument, const char *messag
         for (const char *at = child_output; at; at = strchr(at, '\n') ? strchr(at, '\n') + 1 : NULL)
             if (matches(at, message))
                 return 0;
-    printf("# wanted \"%s\", got status %#x: %s\n", message, (unsigned)status, child_output);
+    (void)fprintf(stderr, "# wanted \"%s\", got status %#x: %s\n", message, (unsigned)status, child_output);
     return 1;
 }

@@ -3,7 +3,8 @@
  * A fresh huge page costs 0.1 ms where there is memory for it, a quarter of what the same in base pages costs. But in a
  * virtual machine whose host took the guest's free huge pages back, it costs 1 ms and more, and base pages do not,
  * since the guest has fragments that it kept. So one in a while is faulted in under the clock, and where it was dear,
- * the next fresh hugepages are left to base pages: more of them each time. */
+ * the next fresh hugepages are left to base pages: more of them each time. The clock is the thread's own: where many
+ * threads share the CPUs, or change mappings, a fault takes longer than it costs. */
 #include "backend/hugepage.h"
 #include "base/os.h"
 
@@ -40,10 +41,10 @@ bool price_sample_due(bool first) {
 void price_count(size_t hugepages) { next_in -= (unsigned)min_size(hugepages, next_in); }
 
 bool price_take(uintptr_t hugepage) {
-    uint64_t start = os_now_ns();
+    uint64_t start = os_thread_ns();
     if (os_populate((void *)hugepage, HP_SIZE) != 0)
         return false;
-    bool is_dear = os_now_ns() - start > MOST_NS;
+    bool is_dear = os_thread_ns() - start > MOST_NS;
     lock_take(&backend_lock);
     if (is_dear) {
         pause = PAUSE << min_size(dear++, DOUBLINGS);

@@ -203,10 +203,10 @@ unsigned os_cpu_bound(unsigned *usable) {
     return bytes > 0 ? (unsigned)bytes * 8 : 64;
 }
 
-uint64_t os_now_ns(void) {
+uint64_t os_thread_ns(void) {
     struct timespec now = {0, 0};
     int saved = errno;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
     errno = saved;
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }

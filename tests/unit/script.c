@@ -24,6 +24,8 @@ static struct script now;
 static atomic_ulong calls, failures;
 static _Atomic size_t mapped;
 static _Atomic uint64_t clock_offset_ms;
+static _Atomic uint64_t clock_cpu_ns, clock_wait_ns; /* where the script plays clocks */
+static _Atomic size_t advised;
 static _Thread_local void *repaired; /* os_move mends the target of a failed mremap: by chance, that does not fail */
 static unsigned losses;
 static uint64_t *others[200];
@@ -40,6 +42,8 @@ void script_stop(void) { now = (struct script){.strict_commit = now.strict_commi
 unsigned long script_calls(void) { return atomic_load(&calls); }
 
 unsigned long script_failures(void) { return atomic_load(&failures); }
+
+size_t script_advised(void) { return atomic_load(&advised); }
 
 size_t script_mapped(void) { return atomic_load(&mapped); }
 
@@ -139,6 +143,12 @@ int __real_madvise(void *start, size_t size, int advice);
 int __wrap_madvise(void *start, size_t size, int advice);
 int __wrap_madvise(void *start, size_t size, int advice) {
     check_pages(start, size);
+    if (advice == MADV_HUGEPAGE)
+        atomic_fetch_add(&advised, size);
+    if (advice == MADV_POPULATE_WRITE) {
+        atomic_fetch_add(&clock_cpu_ns, now.populate_cost_ns);
+        atomic_fetch_add(&clock_wait_ns, now.populate_wait_ns);
+    }
     return fails(advice == MADV_DONTNEED ? CALL_DONTNEED : CALL_ADVICE) ? -1 : __real_madvise(start, size, advice);
 }
 
@@ -221,6 +231,10 @@ int __real_clock_gettime(clockid_t clock, struct timespec *time);
 int __wrap_clock_gettime(clockid_t clock, struct timespec *time);
 int __wrap_clock_gettime(clockid_t clock, struct timespec *time) {
     int result = __real_clock_gettime(clock, time);
+    if (now.plays_clocks && clock != CLOCK_MONOTONIC_COARSE) {
+        uint64_t ns = clock_cpu_ns + (clock == CLOCK_THREAD_CPUTIME_ID ? 0 : clock_wait_ns);
+        *time = (struct timespec){(time_t)(ns / 1000000000), (long)(ns % 1000000000)};
+    }
     if (clock == CLOCK_MONOTONIC_COARSE)
         time->tv_sec += (time_t)(atomic_load(&clock_offset_ms) / 1000); /* whole seconds are enough */
     return result;

@@ -2,7 +2,7 @@
  *
  * The linker's --wrap puts these functions between os.c and the C library. A script tells which calls fail: the n-th
  * from now, or some by chance, or all of one kind. It also plays systems that this machine is not: strict commitment,
- * locked memory, larger pages, limited address space, a kernel that unmaps mremap's target before it fails, a clock
+ * locked memory, larger pages, limited address space, a kernel that unmaps mremap's target before it fails, clocks
  * that tests set. What passes goes to the real system, so memory is real. Scripts are set while no other thread calls.
  */
 #ifndef TESTS_UNIT_SCRIPT_H
@@ -35,6 +35,9 @@ struct script {
     bool has_hugetlb;                /* MAP_HUGETLB succeeds, with ordinary pages */
     void (*before_hugetlb)(void);    /* called in such a call, as another thread would run then */
     void (*before_membarrier)(void); /* likewise, with pools stopped */
+    bool plays_clocks;               /* time passes in MADV_POPULATE_WRITE only: */
+    uint64_t populate_cost_ns;       /* of the thread's own, */
+    uint64_t populate_wait_ns;       /* and while others had the CPU or the lock of the mappings */
 };
 
 /* Puts a script in force and starts counting anew. */
@@ -49,6 +52,9 @@ unsigned long script_failures(void);
 /* Targets lost to mremap_loses; whether the mappings that came to lie there are as they were. */
 unsigned script_losses(void);
 bool script_others_are_intact(void);
+
+/* Bytes that were advised to be huge pages. */
+size_t script_advised(void);
 
 /* Bytes mapped and not unmapped since the program began; mappings made over others count nothing. */
 size_t script_mapped(void);

@@ -1,0 +1,62 @@
+/* backend-price.c: huge pages are asked for as long as they are worth their price. Each test is a child. */
+#include "backend/backend.h"
+#include "base/os.h"
+#include "tests/unit/check.h"
+#include "tests/unit/cmock.h"
+#include "tests/unit/runs.h"
+#include "tests/unit/script.h"
+
+enum { HUGE_PAGES = BACKEND_HUGE_SIZE / RN_PAGE, GROWTH = 40, MS = 1000000 };
+
+static const struct backend_config plain = {.hugepages = true, .release = true, .retain = 4 << 20};
+static struct runs model = {.random = 1};
+
+/* Hugepages that were advised as a heap grew by forty of them, one by one. */
+static size_t advised_while_growing(void *script) {
+    os_init();
+    backend_init(&plain);
+    CHECK(os_huge_size() == BACKEND_HUGE_SIZE);
+    script_play(script);
+    CHECK(run_alloc(&model, &model.run[0], (size_t)16 * HUGE_PAGES, 1)); /* no small heap any more */
+    size_t before = script_advised();
+    for (unsigned slot = 1; slot <= GROWTH; slot++)
+        CHECK(run_alloc(&model, &model.run[slot], HUGE_PAGES, 1));
+    script_stop();
+    runs_check(&model);
+    runs_free_all(&model);
+    return (script_advised() - before) / BACKEND_HUGE_SIZE;
+}
+
+static void cheap(void *script) { CHECK(advised_while_growing(script) >= GROWTH); }
+
+/* Of forty the samples only: the pauses between them grow. */
+static void dear(void *script) {
+    size_t advised = advised_while_growing(script);
+    CHECK(advised >= 1 && advised <= 8 + 3);
+}
+
+static void test_cheap(void **state) {
+    (void)state;
+    assert_int_equal(child_fails(cheap, &(struct script){.plays_clocks = true, .populate_cost_ns = MS / 10}), 0);
+}
+
+static void test_dear(void **state) {
+    (void)state;
+    assert_int_equal(child_fails(dear, &(struct script){.plays_clocks = true, .populate_cost_ns = 2 * MS}), 0);
+}
+
+/* What other threads had of the CPU meanwhile is no price. */
+static void test_preempted(void **state) {
+    (void)state;
+    struct script script = {.plays_clocks = true, .populate_cost_ns = MS / 10, .populate_wait_ns = (uint64_t)20 * MS};
+    assert_int_equal(child_fails(cheap, &script), 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cheap),
+        cmocka_unit_test(test_dear),
+        cmocka_unit_test(test_preempted),
+    };
+    return cmocka_run_group_tests_name("price", tests, NULL, NULL);
+}

@@ -10,8 +10,9 @@
  * costs stays a few percent of its time.
  *
  * All that follows the clock. What follows the heap: where runs do not fit into what is free, and fresh pages become
- * resident while there is excess, as much is given back at once, parts of hugepages too. So a peak is that of demand
- * and the slack, however the free pages lie, and the cost is in proportion to faults that happen anyway. */
+ * resident while there is excess of a higher bound, as much is given back at once, parts of hugepages too. So a peak is
+ * that of demand and the slack, however the free pages lie, and the cost is in proportion to faults that happen anyway.
+ */
 #include "backend/hugepage.h"
 #include "base/os.h"
 #include "pagemap/pagemap.h"
@@ -31,6 +32,7 @@ enum {
     SLACK_SHARE = 8, /* of the demand, for what fragmentation keeps from being used */
     REGRET_MS = 3000,
     GROWTH_PAGES = 64,    /* fresh pages that are worth a look */
+    GROWTH_SLACK = 16,    /* of the demand, more slack than that: what is matched is soon needed again */
     GROWTH_MOST = 2048,   /* and that are matched at a time: 16 MiB */
     SPLIT_MOST = 8 << 10, /* hugepages with advice of their own: bounds the process's map count */
     PHASE_FACTOR = 3,     /* free pages for each used one at which a phase has ended */
@@ -377,7 +379,8 @@ static size_t growth_step(void) {
     size_t growth = fresh - total_get(&fresh_seen);
     if (growth < GROWTH_PAGES)
         return 0;
-    size_t excess = excess_pages(total_get(&backend_totals.peak_pages));
+    size_t peak = total_get(&backend_totals.peak_pages);
+    size_t excess = excess_pages(peak + peak / GROWTH_SLACK);
     if (!excess) {
         atomic_store_explicit(&fresh_seen, fresh, memory_order_relaxed);
         return 0;

@@ -230,24 +230,6 @@ void os_read_address_limit(void) {
     errno = saved;
 }
 
-/* Under overcommit 2 the kernel ignores MAP_NORESERVE, so it refuses a writable mapping of more memory than any machine
- * has; the other modes give it, and a sandbox may refuse it in other words. This needs no file, which a sandbox may
- * forbid by now. proc(5), vm.overcommit_memory. Not where os_init read the file. */
-bool os_strict_commit(void) {
-    int known = atomic_load_explicit(&strict_commit, memory_order_relaxed);
-    if (known == STRICT_UNKNOWN) {
-        size_t size = (size_t)1 << (RN_ADDRESS_BITS - 2);
-        int saved = errno;
-        void *probe = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        known = probe == MAP_FAILED && errno == ENOMEM ? STRICT_YES : STRICT_NO;
-        if (probe != MAP_FAILED)
-            (void)os_unreserve(probe, size);
-        errno = saved;
-        atomic_store_explicit(&strict_commit, known, memory_order_relaxed);
-    }
-    return known == STRICT_YES;
-}
-
 uint64_t os_random(void) {
     uint64_t value = 0;
     const void *bytes = (const void *)getauxval(AT_RANDOM);
@@ -302,6 +284,35 @@ static int read_overcommit(void) {
         mode = '0';
     (void)syscall(SYS_close, file);
     return mode == '2' ? STRICT_YES : STRICT_NO;
+}
+
+/* Whether more address space than any machine has memory is refused for lack of memory: shared, or private. */
+static bool space_is_refused(int sharing) {
+    size_t size = (size_t)1 << (RN_ADDRESS_BITS - 2);
+    void *probe = mmap(NULL, size, PROT_NONE, sharing | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    bool refused = probe == MAP_FAILED && errno == ENOMEM;
+    if (probe != MAP_FAILED)
+        (void)os_unreserve(probe, size);
+    return refused;
+}
+
+/* Under overcommit 2 the kernel ignores MAP_NORESERVE, so it refuses a shared mapping of more memory than there is,
+ * even without access; the other modes give it, and a sandbox may refuse it in other words. Private address space
+ * without access is never counted: where that is refused too, it is for a limit, or too large for the processor. The
+ * probe is not writable, since mlockall(MCL_FUTURE) would fill it with pages. It needs no file, which a sandbox may
+ * forbid by now. proc(5), vm.overcommit_memory; mm/shmem.c of Linux, shmem_acct_size. Not where os_init read the file.
+ */
+bool os_strict_commit(void) {
+    int known = atomic_load_explicit(&strict_commit, memory_order_relaxed);
+    if (known == STRICT_UNKNOWN) {
+        int saved = errno;
+        known = STRICT_NO;
+        if (space_is_refused(MAP_SHARED))
+            known = space_is_refused(MAP_PRIVATE) ? read_overcommit() : STRICT_YES;
+        errno = saved;
+        atomic_store_explicit(&strict_commit, known, memory_order_relaxed);
+    }
+    return known == STRICT_YES;
 }
 
 /* Without the kernel's vDSO this is an emulator, such as qemu-user before 8.2, which may keep a record for each page of

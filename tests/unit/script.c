@@ -109,7 +109,7 @@ void *__wrap_mmap(void *start, size_t size, int protection, int flags, int file,
             now.before_hugetlb();
         flags &= (1 << MAP_HUGE_SHIFT) - 1 - MAP_HUGETLB;
     }
-    bool is_refused = now.strict_commit && (protection & PROT_WRITE) && size > TOO_MUCH;
+    bool is_refused = now.strict_commit && (flags & MAP_TYPE) == MAP_SHARED && size > TOO_MUCH;
     if (is_refused)
         errno = ENOMEM;
     bool is_repair = flags & MAP_FIXED_NOREPLACE;

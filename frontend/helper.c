@@ -5,6 +5,7 @@
  * a slow path sees more free memory than the threshold, or room for it in pools, and pokes it; it works while there is
  * excess or such room; it ends after a minute in which it did nothing and the heap was small, to be born again at the
  * next pthread_create. A child of fork forgets it. */
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 
@@ -122,6 +123,29 @@ static void *helper_main(void *unused) {
     return unused;
 }
 
+/* A thread that no signal reaches. The C library puts the program's thread-local variables on its stack, and says
+ * EINVAL where a small one has no room for them: then it is as large as any. */
+static int helper_create(void) {
+    pthread_attr_t attributes;
+    sigset_t all, saved;
+    pthread_t thread;
+    int error = pthread_attr_init(&attributes);
+    if (error)
+        return error;
+    (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    size_t usual;
+    bool known = pthread_attr_getstacksize(&attributes, &usual) == 0;
+    (void)pthread_attr_setstacksize(&attributes, HELPER_STACK);
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &saved);
+    error = real_pthread_create(&thread, &attributes, helper_main, NULL);
+    if (error == EINVAL && known && pthread_attr_setstacksize(&attributes, usual) == 0)
+        error = real_pthread_create(&thread, &attributes, helper_main, NULL);
+    (void)pthread_sigmask(SIG_SETMASK, &saved, NULL);
+    (void)pthread_attr_destroy(&attributes);
+    return error;
+}
+
 void helper_start(void) {
     if (!option_get(OPT_HELPER) || !option_get(OPT_RELEASE) || __atomic_load_n(&alive, __ATOMIC_RELAXED))
         return;
@@ -131,22 +155,7 @@ void helper_start(void) {
     if (start)
         __atomic_store_n(&ending, 0, __ATOMIC_RELAXED);
     lock_drop(&helper_lock);
-    if (!start)
-        return;
-    pthread_attr_t attributes;
-    sigset_t all, saved;
-    pthread_t thread;
-    int error = pthread_attr_init(&attributes);
-    if (!error) {
-        (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-        (void)pthread_attr_setstacksize(&attributes, HELPER_STACK);
-        (void)sigfillset(&all);
-        (void)pthread_sigmask(SIG_SETMASK, &all, &saved);
-        error = real_pthread_create(&thread, &attributes, helper_main, NULL);
-        (void)pthread_sigmask(SIG_SETMASK, &saved, NULL);
-        (void)pthread_attr_destroy(&attributes);
-    }
-    if (error) {
+    if (start && helper_create() != 0) {
         lock_take(&helper_lock);
         set_alive(false);
         lock_drop(&helper_lock);

@@ -47,13 +47,16 @@ struct area {
     uint32_t pad;
 } RN_ALIGNED(32);
 
+/* Whether the thread is among those whose end matters to the helper, which ends with the last of them. */
+enum counted { COUNTED_NOT_YET, COUNTED, COUNTED_NEVER };
+
 /* The thread's state: all the static TLS the library has, but for lock_self. The assembly reads `area` and `pool`, and
  * writes `pool`. */
 struct thread {
     struct area *area;
     const void *pool; /* that malloc or free used last (x86-64); a hint: what counts is whether it is open for the id */
     bool registered;  /* its own area, where the C library registered none */
-    bool is_counted;  /* among the threads whose end matters to the helper */
+    uint8_t counted;  /* enum counted */
     bool is_seen;     /* among those that process_has_threads knows of */
     uint8_t passes;   /* of trim_pass */
 };

@@ -236,9 +236,10 @@ static void thread_exit(void *unused) {
     (void)unused;
     if (area_source == AREA_STANDIN && rn_thread.area == &own_area)
         standin_give();
-    if (rn_thread.is_counted && atomic_fetch_sub_explicit(&threads_live, 1, memory_order_relaxed) == 1)
+    if (rn_thread.counted == COUNTED && atomic_fetch_sub_explicit(&threads_live, 1, memory_order_relaxed) == 1)
         helper_end();
-    rn_thread.is_counted = false;
+    if (rn_thread.counted == COUNTED)
+        rn_thread.counted = COUNTED_NOT_YET;
 }
 
 static bool exit_key_make(void) {
@@ -251,14 +252,14 @@ static bool exit_key_make(void) {
 }
 
 void thread_count(void) {
-    if (rn_thread.is_counted || !exit_key_make())
+    if (rn_thread.counted != COUNTED_NOT_YET || !exit_key_make())
         return;
-    rn_thread.is_counted = true;
+    rn_thread.counted = COUNTED;
     atomic_fetch_add_explicit(&threads_live, 1, memory_order_relaxed);
     (void)pthread_setspecific(exit_key, &rn_thread);
 }
 
-void thread_count_never(void) { rn_thread.is_counted = true; }
+void thread_count_never(void) { rn_thread.counted = COUNTED_NEVER; }
 
 static void standin_register(void) {
     lock_take(&drain_lock);
@@ -319,7 +320,7 @@ void thread_register(void) {
 /* A thread that never allocated before it forked is yet to be counted: twice would look like two threads. */
 void thread_forget_others(void) {
     atomic_store_explicit(&threads_seen, rn_thread.is_seen, memory_order_relaxed);
-    atomic_store_explicit(&threads_live, rn_thread.is_counted, memory_order_relaxed);
+    atomic_store_explicit(&threads_live, rn_thread.counted == COUNTED, memory_order_relaxed);
     ids_back_count = 0;
     for (uint32_t id = 0; area_source == AREA_STANDIN && id < ids_used; id++) {
         if (rn_thread.area == &own_area && (uint32_t)own_area.cpu_id == id)

@@ -28,6 +28,7 @@ for my $options ($is_ours ? ('', 'rseq=0') : ('')) {
     limited("RLIMIT_DATA reached$label", '-v unlimited', $env, "$bin/limit", 'data', 60, 60);
     limited("RLIMIT_DATA reached early$label", '-v unlimited', $env, "$bin/limit", 'data', 24, 40);
     child_tap("map count reached$label", run_program({env => $env}, "$bin/mapcount"));
+    child_tap("scattered blocks, limit $_$label", run_program({env => $env}, "$bin/scattered", $_)) for $is_ours ? qw(none as data) : ();
     child_tap("mlockall$label", run_program({env => $env}, "$bin/locked"));
     child_tap("mlockall on fault$label", run_program({env => $env}, "$bin/locked", 'onfault'));
     for my $when (qw(early late)) {
@@ -37,6 +38,7 @@ for my $options ($is_ours ? ('', 'rseq=0') : ('')) {
     child_tap("phases$label", run_program({env => $env}, "$bin/phases", 64, 2));
 }
 if ($is_ours) {
+    child_tap('much thread-local storage', run_program({}, "$bin/tls"));
     child_tap("slumber ($_)", run_program({env => {RNALLOC_OPTIONS => $_}}, "$bin/slumber")) for ('', 'cid=0');
 }
 limited('ulimit -v 131072, glibc without rseq', '-v 131072', {GLIBC_TUNABLES => 'glibc.pthread.rseq=0'}, "$bin/limit", 'outer', 128, 60);

@@ -19,7 +19,7 @@ for my $options (subject() eq 'rnalloc' ? ('', 'rseq=0', 'helper_min_mib=1', 'ha
     child_tap("own handlers$label", run_program($how, bin_dir() . '/fork/handlers'));
     child_tap("streams$label", run_program($how, bin_dir() . '/fork/streams'));
     child_tap("signals$label", run_program($how, bin_dir() . '/fork/signals'));
-    for my $who (qw(main worker)) {
+    for my $who (qw(main worker late)) {
         my $run = run_program($how, bin_dir() . '/fork/last', $who);
         ok($run->{exit} == 0, "the process ends with its last thread: $who$label") or diag(explain($run));
     }

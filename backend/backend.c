@@ -57,6 +57,14 @@ static void commit_begin(struct commit *plan) {
     plan->ahead = NULL;
 }
 
+/* Those on the move are not free: the child of a fork amid it has them no more. Holds the lock. */
+static void count_donors(const struct donation *donation, bool as_free) {
+    for (size_t i = 0; i < donation->length; i++) {
+        size_t dirty = hp_of(donation->from->base + (i << HP_SHIFT))->dirty_pages;
+        total_add(&backend_totals.dirty_free_pages, as_free ? dirty : -dirty);
+    }
+}
+
 static bool may_donate(size_t hugepages) {
     return backend_config.hugepages && total_get(&backend_totals.moved_hugepages) + hugepages <= MOVED_MOST;
 }
@@ -81,6 +89,7 @@ static size_t donate(struct commit *plan, uintptr_t start, size_t pages) {
         if (!from)
             break;
         plan->donation[plan->donations++] = (struct donation){from, at, length};
+        count_donors(&plan->donation[plan->donations - 1], false);
         given = max_size(given, at + (length << HP_SHIFT));
         for (size_t i = 0; i < length; i++) {
             struct hugepage *hp = hp_of(at + (i << HP_SHIFT));
@@ -102,6 +111,7 @@ static bool donations_do(const struct commit *plan, bool committed) {
             error = os_move((void *)donation->from->base, (void *)donation->to, donation->length << HP_SHIFT);
         lost = lost || (error && error != -EAGAIN);
         lock_take(&backend_lock);
+        count_donors(donation, true);
         if (error)
             range_insert(donation->from, donation->length);
         else

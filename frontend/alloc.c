@@ -247,6 +247,8 @@ static void *alloc_aligned_class(size_t alignment, size_t size, unsigned class_i
         return block;
     rnFree(block);
     block = middle_take_exact(pool_id(), class_index);
+    if (RN_UNLIKELY(!block) && trim_retreat(size))
+        block = middle_take_exact(pool_id(), class_index);
     return block ? block : no_memory();
 }
 

@@ -1,5 +1,6 @@
 /* trim.c: giving memory back, asked for or not. */
 #include "backend/backend.h"
+#include "base/os.h"
 #include "frontend/alloc.h"
 #include "frontend/hardened.h"
 #include "frontend/pool.h"
@@ -19,7 +20,10 @@ bool trim_retreat(size_t size) {
     struct rn_stats stats;
     rnStats(&stats);
     size_t idle = stats.pool_free + stats.transfer_free + stats.span_free + stats.page_free + stats.page_released;
-    if (size > stats.reserved || (idle + pools_retreat() < RETREAT_MIN && !rn_hardened))
+    os_read_address_limit();            /* it may have been set behind our back */
+    if (os_address_limit() != SIZE_MAX) /* else pools would be small for nothing */
+        idle += pools_retreat();
+    if (size > stats.reserved || (idle < RETREAT_MIN && !rn_hardened))
         return false;
     (void)trim(0);
     (void)backend_retreat(0);

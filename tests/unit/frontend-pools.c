@@ -419,6 +419,29 @@ static void test_refused(void **state) {
                          0);
 }
 
+/* One refusal, where nothing limits address space, is no reason for small pools for ever. */
+static void refused_once(void *options) {
+    enum { MANY = 30000 };
+    static void *blocks[MANY];
+    begin(options);
+    rnFree(rnAlloc(100));
+    script_play(&(struct script){.always = 1u << CALL_MMAP | 1u << CALL_MPROTECT});
+    CHECK(rnAlloc((size_t)512 << 20) == NULL);
+    script_stop();
+    size_t most = 0;
+    for (size_t size = 16; size <= 40; size += 8) {
+        most += size * MANY;
+        for (int round = 0; round < 20; round++) {
+            for (size_t i = 0; i < MANY; i++)
+                CHECK((blocks[i] = rnAlloc(size)) != NULL);
+            for (size_t i = 0; i < MANY; i++)
+                rnFree(blocks[i]);
+        }
+    }
+    CHECK(pools_free_bytes() > most / 2);
+    check_nothing_in_use();
+}
+
 /* The first use of the library, with each call failing in turn: a clean end with a message, or a working allocator. */
 static void first_use(void *number) {
     script_play(&(struct script){.fail_at = *(unsigned long *)number});
@@ -469,6 +492,10 @@ static void test_yielding(void **state) {
     (void)state;
     each_mode(yielding);
 }
+static void test_refused_once(void **state) {
+    (void)state;
+    assert_int_equal(child_fails(refused_once, (char[]){"helper=0"}), 0);
+}
 static void test_draining(void **state) {
     (void)state;
     each_mode(draining);
@@ -508,6 +535,7 @@ int main(void) {
         cmocka_unit_test(test_first_use),     cmocka_unit_test(test_draining_vfork),
         cmocka_unit_test(test_born_in_fork),  cmocka_unit_test(test_aging),
         cmocka_unit_test(test_big_objects),   cmocka_unit_test(test_yielding),
+        cmocka_unit_test(test_refused_once),
     };
     return cmocka_run_group_tests_name("pools", tests, NULL, NULL);
 }

@@ -24,7 +24,7 @@ result() # status what
 # process that was aborted is not wanted.
 preloaded()
 {
-    { nice -n 19 timeout 240 env LD_PRELOAD="$bin/$name.so" LINEAGE_OPTIONS="$options" "$@" >"$tmp/out" 2>"$tmp/err"; } \
+    { timeout 240 env LD_PRELOAD="$bin/$name.so" LINEAGE_OPTIONS="$options" "$@" >"$tmp/out" 2>"$tmp/err"; } \
         2>"$tmp/shell"
     local status=$?
     grep '^#' "$tmp/err"
@@ -83,7 +83,7 @@ echo "1..$(($(wc -l <<<"$variants") * 4 + 21))"
 # The invariants that the designs' comments name, walked over from inside, without a preload.
 inside() # test options what
 {
-    LINEAGE_OPTIONS=$2 nice -n 19 timeout 240 "$bin/test-$1" 2>"$tmp/err"
+    LINEAGE_OPTIONS=$2 timeout 240 "$bin/test-$1" 2>"$tmp/err"
     local status=$?
     head "$tmp/err"
     result $status "$3"

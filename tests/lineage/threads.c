@@ -116,7 +116,7 @@ static void check_fork(void) {
         strcpy(block, "kept over fork");
         pid_t child = fork();
         if (child == 0) {
-            alarm(20); /* a lock that stays held ends the child by a signal */
+            alarm(120); /* a guard: a lock that stays held ends the child by a signal */
             if (strcmp(block, "kept over fork") != 0)
                 _exit(1);
             free(block);

@@ -198,19 +198,28 @@ spew('traces.json', encode_json($traces));
 unlike(results(@planned)->{out}, qr/^  traces /m, '--resume: not what is of this one');
 like(results(grep { $_ ne '--quick' } @planned)->{out}, qr/^  traces /m, '--resume: but again in the other form');
 spew('traces.json', $before);
+# The benchmark that it runs then says that it was started, and waits to be killed.
+POSIX::mkfifo("$dir/never", 0600) or die "never: $!";
+my $stub = spew('stub', "#!/bin/sh\n: >'$dir/started'\nread nothing <'$dir/never'\n");
+chmod 0755, $stub or die "stub: $!";
 my $pid = fork // die "fork: $!";
 if ($pid == 0) {
     open STDERR, '>', "$dir/said" or die;
     open STDOUT, '>', '/dev/null' or die;
-    exec "$scripts/results", '--out', $dir, '--only', 'threads', '--quick', '--rnbench', $rnbench,
+    exec "$scripts/results", '--out', $dir, '--only', 'threads', '--quick', '--rnbench', $stub,
         '--only-allocators', 'glibc' or POSIX::_exit(127);
 }
-for (1 .. 1200) {
-    last if slurp('said') =~ /^== threads/m;
+my $ended_early = 0;
+until (-e "$dir/started" || $ended_early) {
+    $ended_early = waitpid($pid, POSIX::WNOHANG()) == $pid;
     select undef, undef, undef, 0.05;
 }
-kill 'TERM', $pid;
-waitpid $pid, 0;
+ok(!$ended_early, 'a signal: sent amid a measurement') or diag(slurp('said'));
+like(slurp('said'), qr/^== threads/m, '... of the part that was asked for');
+if (!$ended_early) {
+    kill 'TERM', $pid;
+    waitpid $pid, 0;
+}
 is($? >> 8, 2, 'a signal: status 2');
 like(slurp('said'), qr/^results: stopped by SIGTERM; finished parts stand, and --resume goes on with the rest\n\z/m,
     'a signal: one line at the end');

@@ -63,6 +63,7 @@ static char *bump(size_t alignment, size_t size) {
         size_t chunk = size + alignment + HEADER > CHUNK ? size + alignment + HEADER : CHUNK;
         place = mmap(NULL, chunk, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         end = place + chunk;
+        (void)madvise(place, chunk, MADV_NOHUGEPAGE); /* each page is one fault, and resident by itself, everywhere */
         block = (char *)(((uintptr_t)place + HEADER + alignment - 1) & ~(alignment - 1));
     }
     place = (char *)(((uintptr_t)block + size + 15) & ~(uintptr_t)15);

@@ -21,14 +21,19 @@ sub report {
 
 sub fake { return ('--allocator', join ',', "fake=$bin/fake.so", @_) }
 
-# A known cost. Other programs may make it longer, never shorter; medians and minima are what is claimed from above.
+# A known cost. Other programs may make it longer, never shorter; medians and minima are what is claimed from above. A
+# chunk of 4 pairs is much shorter than a CPU's time slice; a minimum over all of ten runs is one chunk left alone.
 {
-    my $got = report('--workload', 'pair', '--iters', 3000, fake('FAKE_ALLOC_NS=20000', 'FAKE_FREE_NS=10000'));
+    my ($got, @best);
+    while (@best < 10 && !grep { $_ < 36000 } @best) {
+        $got = report('--workload', 'pair', '--iters', 96, fake('FAKE_ALLOC_NS=20000', 'FAKE_FREE_NS=10000'));
+        push @best, $got->{results}{best_ns_per_pair} // 0;
+    }
     is($got->{allocator}, 'fake', 'the report names the allocator');
     like($got->{allocator_object}, qr{/fake\.so$}, 'and its file');
-    my $best = $got->{results}{best_ns_per_pair};
-    cmp_ok($best, '>=', 30000, 'pair: at least the known cost');
-    cmp_ok($best, '<', 36000, 'pair: the best is near the known cost');
+    my ($least) = sort { $a <=> $b } @best;
+    cmp_ok($least, '>=', 30000, 'pair: at least the known cost, in every run');
+    cmp_ok($least, '<', 36000, 'pair: the best is near the known cost') or diag("@best");
 
     $got = report('--workload', 'pair', '--iters', 100, fake('FAKE_FAULT=no,such=fault', 'FAKE_ALLOC_NS=20000'));
     cmp_ok($got->{results}{best_ns_per_pair}, '>=', 20000, 'values of settings may have commas');

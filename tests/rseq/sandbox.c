@@ -178,6 +178,11 @@ static int threads(void *unused) {
         if (pthread_create(&ids[i], NULL, in_thread, (void *)i) != 0)
             return 3;
     pthread_barrier_wait(&filtered);
+    /* The allocator's own thread, too, must have done what a thread does once: no list allows that. */
+    unsigned long sleeps;
+    EVENTUALLY(proc_helper_rests(&sleeps))
+    if (!proc_helper_rests(&sleeps))
+        return 6;
     if (enter(1) != 0)
         return 4;
     pthread_barrier_wait(&filtered);

@@ -3,13 +3,11 @@
  * And the thread that gives memory back, which a child does not have, comes back with the child's own threads.
  * usage: generations quiet|busy|helper */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <sys/prctl.h>
-#include <time.h>
 #include "../lib/proc.h"
 #include "../lib/shadow.h"
 #include "../lib/tap.h"
@@ -79,6 +77,41 @@ static void start(pthread_t *threads, int are_endless) {
         sched_yield();
 }
 
+/* Whether no thread is there but the caller, or the one that gives memory back alone, and asleep. */
+static int is_still(unsigned long *sleeps) {
+    int task;
+    *sleeps = 0;
+    return proc_tasks(NULL, &task) == 1 || !tap_expects_rnalloc() || proc_helper_rests(sleeps);
+}
+
+/* A fork that took place while all was still. What the helper takes from one tier to give to another is lost to a child
+ * made meanwhile, which then ends, for another to be made. */
+static pid_t fork_still(void) {
+    for (;;) {
+        unsigned long before, after;
+        int ends[2];
+        EVENTUALLY(is_still(&before))
+        if (pipe(ends) != 0)
+            return -1;
+        pid_t pid = fork();
+        close(ends[pid == 0]);
+        if (pid == 0) {
+            char word;
+            if (read(ends[0], &word, 1) != 1)
+                _exit(0);
+            close(ends[0]);
+            return 0;
+        }
+        int was_still = is_still(&after) && after == before;
+        if (pid > 0 && was_still && write(ends[1], "", 1) != 1)
+            return -1;
+        close(ends[1]);
+        if (pid < 0 || was_still)
+            return pid;
+        waitpid(pid, NULL, 0);
+    }
+}
+
 /* One generation: traffic of threads, then the account, then the next generation, which alone goes on. */
 static void generations(unsigned count, int is_busy, int pipe_end) {
     pthread_t threads[THREADS];
@@ -88,7 +121,7 @@ static void generations(unsigned count, int is_busy, int pipe_end) {
             pthread_join(threads[i], NULL);
         if (!is_busy)
             free_slots();
-        pid_t pid = fork();
+        pid_t pid = is_busy ? fork() : fork_still();
         if (pid != 0)
             _exit(pid < 0);
         free_slots();
@@ -122,40 +155,15 @@ static void run_generations(unsigned count, int is_busy) {
     OK(more <= lost + 8 * MIB, "resident: %zu KiB, and %zu KiB in the end", first.resident >> 10, last.resident >> 10);
 }
 
-/* Tasks of this process; *helpers: those of the allocator. */
-static unsigned count_tasks(unsigned *helpers) {
-    unsigned tasks = 0;
-    DIR *list = opendir("/proc/self/task");
-    *helpers = 0;
-    for (struct dirent *task; list && (task = readdir(list)) != NULL;) {
-        char path[300], name[32];
-        if (task->d_name[0] == '.')
-            continue;
-        snprintf(path, sizeof path, "/proc/self/task/%s/comm", task->d_name);
-        proc_read(path, name, sizeof name);
-        *helpers += strcmp(name, "rnalloc-helper\n") == 0;
-        tasks++;
-    }
-    closedir(list);
-    return tasks;
-}
-
-/* Waits until the condition holds. That it ever does is the claim; how long it takes is not. */
-#define EVENTUALLY(condition)                                         \
-    for (unsigned waits = 0; !(condition) && waits < 2500; waits++) { \
-        nanosleep(&(struct timespec){0, 20000000}, NULL);             \
-    }
-
 static unsigned helpers_now(void) {
-    unsigned helpers;
-    count_tasks(&helpers);
-    return helpers;
+    int helper;
+    return proc_tasks(PROC_HELPER, &helper);
 }
 
 static int child_without_threads(void *unused) {
-    unsigned helpers;
+    int task;
     (void)unused;
-    return count_tasks(&helpers) != 1;
+    return proc_tasks(NULL, &task) != 1;
 }
 
 static int child_with_threads(void *unused) {

@@ -175,17 +175,18 @@ static void operate(struct worker *w) {
 
 static void *work(void *argument) {
     struct worker *w = argument;
-    if (w->plan->each_thread)
-        w->plan->each_thread(w->number);
-    for (unsigned i = 0; i < w->plan->operations; i++) {
+    const struct model_plan *plan = w->plan;
+    if (plan->each_thread)
+        plan->each_thread(w->number);
+    for (unsigned i = 0; i < plan->operations || (plan->is_enough && !plan->is_enough()); i++) {
         operate(w);
-        if (w->plan->each_operation)
-            w->plan->each_operation(w->number, i);
+        if (plan->each_operation)
+            plan->each_operation(w->number, i);
     }
-    for (unsigned i = 0; i < w->plan->slots; i++)
+    for (unsigned i = 0; i < plan->slots; i++)
         release(w, &w->slots[i]);
-    if (w->plan->end_thread)
-        w->plan->end_thread(w->number);
+    if (plan->end_thread)
+        plan->end_thread(w->number);
     return NULL;
 }
 

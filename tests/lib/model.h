@@ -22,6 +22,7 @@ struct model_plan {
                                                                   * it cannot map them; NULL: it does */
     void (*each_thread)(unsigned thread);                        /* at a thread's start; may be NULL */
     void (*each_operation)(unsigned thread, unsigned operation); /* between operations; may be NULL */
+    int (*is_enough)(void);                                      /* threads go on until it is so; may be NULL */
     void (*end_thread)(unsigned thread);                         /* before it ends, all its blocks freed; may be NULL */
 };
 

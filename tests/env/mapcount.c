@@ -28,7 +28,7 @@ static int fill_up(void) {
     char text[32];
     proc_read("/proc/sys/vm/max_map_count", text, sizeof text);
     size_t most = strtoul(text, NULL, 10);
-    if (most == 0 || most > 1 << 20)
+    if (most == 0 || most >= 1 << 20)
         return -1;
     filled = (most + 16) * 2 * PAGE;
     filling = mmap(NULL, filled, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -131,7 +131,10 @@ int main(void) {
     holders[0] = (struct holder){.got = 0};
     in_thread(&holders[0]);
     OK(holders[0].refused == 0 && holders[0].wrong == 0, "afterwards nothing is refused (%u)", holders[0].refused);
-    size_t after = in_use(), space_after = other_space();
+    /* For moments, the allocator's own thread may have a block in hand. */
+    size_t after, space_after;
+    EVENTUALLY((after = in_use()) <= before + (64 << 10))
+    EVENTUALLY((space_after = other_space()) <= space + 24 * MIB)
     OK(after <= before + (64 << 10), "no block is lost (%zu KiB in use before, %zu after)", before >> 10, after >> 10);
     /* Slack: pools of the threads, 16 MiB of address space each; but tables of more went back. */
     OK(space_after <= space + 24 * MIB, "nor address space (%zu MiB beside the heap before, %zu after)", space / MIB,

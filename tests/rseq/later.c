@@ -211,9 +211,12 @@ static int refuse_some(void) {
     for (unsigned i = 0; i < 3; i++)
         run_phase("refused at times", i == 0 ? 128 : i == 1 ? 24 : 4);
     run_phase("granted for good", 0);
-    struct account after = account_now();
-    OK(after.units == 0 && after.used <= before.used + 64, "nothing is lost (%zu KiB in use before, %zu now)",
-       before.used, after.used);
+    size_t units = shadow_reset();
+    struct account after;
+    /* For moments, the allocator's own thread may have a block in hand. */
+    EVENTUALLY((after = account_now()).used <= before.used + 64 && after.resident <= before.resident + KEPT_MOST)
+    OK(units == 0 && after.used <= before.used + 64, "nothing is lost (%zu KiB in use before, %zu now)", before.used,
+       after.used);
     OK(after.resident <= before.resident + KEPT_MOST, "nor kept (%zu KiB resident before, %zu now)", before.resident,
        after.resident);
     atomic_store(&is_over, 1);

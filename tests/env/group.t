@@ -80,6 +80,25 @@ sub all_cpus {
     return ($mine, $first, $mine =~ /\D/ ? 1 : 0);
 }
 
+# A process that writes two texts into a file by turns until it is told to end, which leaves the second there; and a pipe
+# from it: a byte after the first turn of both, and in the end how many changes came after that.
+sub changer {
+    my ($path, @texts) = @_;
+    pipe my $from, my $to or die;
+    my $changer = fork // die "fork: $!";
+    return ($changer, $from) if $changer != 0;
+    my ($changes, $is_told, $is_over) = (0, 0, 0);
+    local $SIG{TERM} = sub { $is_over = 1 };
+    until ($is_over) {
+        $changes += put($path, $texts[$changes % 2]);
+        ($changes, $is_told) = (0, syswrite $to, '.') if $changes == 2 && !$is_told;
+        select undef, undef, undef, 0.01;
+    }
+    put($path, $texts[1]);
+    syswrite $to, $changes;
+    POSIX::_exit(0);
+}
+
 SKIP: {
     my ($mine, $first, $has_more) = all_cpus();
     skip 'a set of CPUs that shrinks: there is one CPU', 1 if !$has_more;
@@ -89,24 +108,16 @@ SKIP: {
     ok(put("$folder/$file", $mine), "a group may have CPUs $mine");
     for (['', 'calm'], ['', 'signals'], ['', 'crowd'], $is_ours ? (['cid=0', 'signals'], ['rseq=0', 'crowd']) : ()) {
         my ($options, $variant) = @$_;
-        pipe my $from, my $to or die;
-        my $changer = fork // die "fork: $!";
-        if ($changer == 0) {
-            my $is_over = 0;
-            local $SIG{TERM} = sub { $is_over = 1 };
-            my $changes = 0;
-            while (!$is_over) {
-                $changes += put("$folder/$file", $changes % 2 ? $mine : $first);
-                select undef, undef, undef, 0.01;
-            }
-            put("$folder/$file", $mine);
-            syswrite $to, $changes;
-            POSIX::_exit(0);
+        my $changes = 0;
+        for (my $runs = 0; $changes < 2 && $runs < 10; $runs++) { # the program may have ended before the set changed
+            my ($changer, $from) = changer("$folder/$file", $first, $mine);
+            sysread $from, my $word, 1; # the set has changed, and back
+            child_tap("$variant while the set of CPUs changes ($options)",
+                      in_group($folder, $options, "$bin/stress/shadow", $variant, 1, 8));
+            kill 'TERM', $changer;
+            waitpid $changer, 0;
+            sysread $from, $changes, 20;
         }
-        child_tap("$variant while the set of CPUs changes ($options)", in_group($folder, $options, "$bin/stress/shadow", $variant, 1, 8));
-        kill 'TERM', $changer;
-        waitpid $changer, 0;
-        sysread $from, my $changes, 20;
         cmp_ok($changes, '>', 1, "$variant ($options): the set changed");
         note("$changes changes");
     }

@@ -177,8 +177,6 @@ static void big_objects(void *options) {
     check_nothing_in_use();
 }
 
-/* ---- Yielding ---- */
-
 /* Where demand passes from size to size, big objects that are free serve the next size. */
 static void yielding(void *options) {
     begin_on_one_cpu(options);

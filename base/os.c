@@ -298,17 +298,15 @@ static bool space_is_refused(int sharing) {
 
 /* Under overcommit 2 the kernel ignores MAP_NORESERVE, so it refuses a shared mapping of more memory than there is,
  * even without access; the other modes give it, and a sandbox may refuse it in other words. Private address space
- * without access is never counted: where that is refused too, it is for a limit, or too large for the processor. The
- * probe is not writable, since mlockall(MCL_FUTURE) would fill it with pages. It needs no file, which a sandbox may
- * forbid by now. proc(5), vm.overcommit_memory; mm/shmem.c of Linux, shmem_acct_size. Not where os_init read the file.
- */
+ * without access is never counted: where that is refused too, it is for a limit, or too large for the processor, and
+ * nothing is known. The probe is not writable, since mlockall(MCL_FUTURE) would fill it with pages. It needs no file,
+ * which a sandbox may forbid by now. proc(5), vm.overcommit_memory; mm/shmem.c of Linux, shmem_acct_size. Not where
+ * os_init read the file. */
 bool os_strict_commit(void) {
     int known = atomic_load_explicit(&strict_commit, memory_order_relaxed);
     if (known == STRICT_UNKNOWN) {
         int saved = errno;
-        known = STRICT_NO;
-        if (space_is_refused(MAP_SHARED))
-            known = space_is_refused(MAP_PRIVATE) ? read_overcommit() : STRICT_YES;
+        known = space_is_refused(MAP_SHARED) && !space_is_refused(MAP_PRIVATE) ? STRICT_YES : STRICT_NO;
         errno = saved;
         atomic_store_explicit(&strict_commit, known, memory_order_relaxed);
     }

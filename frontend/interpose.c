@@ -97,6 +97,12 @@ RN_EXPORT int clone(int (*run)(void *), void *stack, int flags, void *argument, 
     return result;
 }
 
+/* What address space tells of the system is asked for while there is any. */
+static void limit_comes(int resource) {
+    if (resource == RLIMIT_AS && library_is_ready())
+        (void)os_strict_commit();
+}
+
 /* Not for a thread without an area: a child of vfork limits itself, not the process whose memory it runs in. */
 static int limit_was_set(int result, int resource) {
     if (result == 0 && resource == RLIMIT_AS && library_is_ready() && rn_thread.area != &rn_no_area) {
@@ -113,6 +119,7 @@ static int limit_set(int resource, const void *limit) {
         errno = ENOSYS;
         return -1;
     }
+    limit_comes(resource);
     return limit_was_set(((setrlimit_function)(uintptr_t)function)(resource, limit), resource);
 }
 
@@ -122,6 +129,7 @@ static int limit_exchange(pid_t process, int resource, const void *limit, void *
         errno = ENOSYS;
         return -1;
     }
+    limit_comes(resource);
     int result = ((prlimit_function)(uintptr_t)function)(process, resource, limit, old);
     return limit && (process == 0 || process == getpid()) ? limit_was_set(result, resource) : result;
 }

@@ -16,12 +16,21 @@ size_t trim(size_t keep) {
 
 enum { RETREAT_MIN = 64 << 10 };
 
+/* Whether address space may be what is missing: a limit is known, or was set behind our back. To ask for the limit
+ * itself is not allowed in every sandbox. */
+static bool space_is_short(void) {
+    size_t much = (size_t)1 << 30;
+    void *space = os_address_limit() == SIZE_MAX ? os_reserve(0, much, os_page_size()) : NULL;
+    if (space)
+        (void)os_unreserve(space, much);
+    return !space;
+}
+
 bool trim_retreat(size_t size) {
     struct rn_stats stats;
     rnStats(&stats);
     size_t idle = stats.pool_free + stats.transfer_free + stats.span_free + stats.page_free + stats.page_released;
-    os_read_address_limit();            /* it may have been set behind our back */
-    if (os_address_limit() != SIZE_MAX) /* else pools would be small for nothing */
+    if (space_is_short()) /* else pools would be small for nothing */
         idle += pools_retreat();
     if (size > stats.reserved || (idle < RETREAT_MIN && !rn_hardened))
         return false;

@@ -433,7 +433,7 @@ static void refused_once(void *options) {
     static void *blocks[MANY];
     begin(options);
     rnFree(rnAlloc(100));
-    script_play(&(struct script){.always = 1u << CALL_MMAP | 1u << CALL_MPROTECT});
+    script_play(&(struct script){.always = 1u << CALL_MPROTECT});
     CHECK(rnAlloc((size_t)512 << 20) == NULL);
     script_stop();
     size_t most = 0;

@@ -32,7 +32,8 @@ enum {
     SLACK_SHARE = 8, /* of the demand, for what fragmentation keeps from being used */
     REGRET_MS = 3000,
     GROWTH_PAGES = 64,    /* fresh pages that are worth a look */
-    GROWTH_SLACK = 16,    /* of the demand, more slack than that: what is matched is soon needed again */
+    GROWTH_SLACK = 16,    /* a part of the demand, on top of the slack: at the bound itself what is given back is soon
+                             needed again */
     GROWTH_MOST = 2048,   /* and that are matched at a time: 16 MiB */
     SPLIT_MOST = 8 << 10, /* hugepages with advice of their own: bounds the process's map count */
     PHASE_FACTOR = 3,     /* free pages for each used one at which a phase has ended */
@@ -183,11 +184,13 @@ static size_t release_parts(struct hugepage *hp, bool *refused) {
         bool advise = !hp->split && backend_config.hugepages && total_get(&backend_totals.split_hugepages) < SPLIT_MOST;
         total_add(&backend_totals.split_hugepages, advise);
         hp->split = hp->split || advise;
+        uintptr_t base = hp->base;
+        size_t committed = (size_t)hp->committed << RN_PAGE_SHIFT;
         lock_drop(&backend_lock);
         if (advise) /* else khugepaged would fill the hole again */
-            (void)os_advise_base((void *)hp->base, (size_t)hp->committed << RN_PAGE_SHIFT);
+            (void)os_advise_base((void *)base, committed);
         bool still_committed;
-        *refused = os_release((void *)(hp->base + ((uintptr_t)first << RN_PAGE_SHIFT)), (size_t)pages << RN_PAGE_SHIFT,
+        *refused = os_release((void *)(base + ((uintptr_t)first << RN_PAGE_SHIFT)), (size_t)pages << RN_PAGE_SHIFT,
                               &still_committed) != 0;
         lock_take(&backend_lock);
         bool empty = hp_unuse(hp, first, pages);

@@ -203,10 +203,10 @@ unsigned os_cpu_bound(unsigned *usable) {
     return bytes > 0 ? (unsigned)bytes * 8 : 64;
 }
 
-uint64_t os_thread_ns(void) {
+uint64_t os_now_ns(void) {
     struct timespec now = {0, 0};
     int saved = errno;
-    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
     errno = saved;
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
@@ -286,9 +286,8 @@ static int read_overcommit(void) {
     return mode == '2' ? STRICT_YES : STRICT_NO;
 }
 
-/* Whether more address space than any machine has memory is refused for lack of memory: shared, or private. */
-static bool space_is_refused(int sharing) {
-    size_t size = (size_t)1 << (RN_ADDRESS_BITS - 2);
+/* Whether address space, shared or private, is refused for lack of memory. */
+static bool space_is_refused(int sharing, size_t size) {
     void *probe = mmap(NULL, size, PROT_NONE, sharing | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     bool refused = probe == MAP_FAILED && errno == ENOMEM;
     if (probe != MAP_FAILED)
@@ -298,15 +297,18 @@ static bool space_is_refused(int sharing) {
 
 /* Under overcommit 2 the kernel ignores MAP_NORESERVE, so it refuses a shared mapping of more memory than there is,
  * even without access; the other modes give it, and a sandbox may refuse it in other words. Private address space
- * without access is never counted: where that is refused too, it is for a limit, or too large for the processor, and
- * nothing is known. The probe is not writable, since mlockall(MCL_FUTURE) would fill it with pages. It needs no file,
- * which a sandbox may forbid by now. proc(5), vm.overcommit_memory; mm/shmem.c of Linux, shmem_acct_size. Not where
- * os_init read the file. */
+ * without access is never counted: where that is refused, it is for a limit, or too large for the processor, and the
+ * answer is no; likewise where a single page is refused. The probe is not writable, since mlockall(MCL_FUTURE) would
+ * fill it with pages. It needs no file, which a sandbox may forbid by now. proc(5), vm.overcommit_memory; mm/shmem.c of
+ * Linux, shmem_acct_size. Not where os_init read the file. */
 bool os_strict_commit(void) {
     int known = atomic_load_explicit(&strict_commit, memory_order_relaxed);
     if (known == STRICT_UNKNOWN) {
         int saved = errno;
-        known = space_is_refused(MAP_SHARED) && !space_is_refused(MAP_PRIVATE) ? STRICT_YES : STRICT_NO;
+        size_t much = (size_t)1 << (RN_ADDRESS_BITS - 2); /* more than any machine has memory */
+        bool is_strict = !space_is_refused(MAP_PRIVATE, much) && space_is_refused(MAP_SHARED, much) &&
+                         !space_is_refused(MAP_SHARED, page_size);
+        known = is_strict ? STRICT_YES : STRICT_NO;
         errno = saved;
         atomic_store_explicit(&strict_commit, known, memory_order_relaxed);
     }

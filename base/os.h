@@ -72,9 +72,9 @@ int os_membarrier(void);
  * the thread may run on; 0 where that is not known. */
 unsigned os_cpu_bound(unsigned *usable);
 
-/* CPU time of the calling thread: what it does costs so much, whoever else runs or is waited for meanwhile. 0 where the
- * system does not tell. */
-uint64_t os_thread_ns(void);
+/* For the measure of short times; monotonic, from the vDSO: a thread's own clock would be a system call, which not
+ * every sandbox allows. */
+uint64_t os_now_ns(void);
 /* Monotonic milliseconds, from the vDSO. */
 uint64_t os_now_ms(void);
 

@@ -12,21 +12,31 @@
 #include "../lib/shadow.h"
 #include "../lib/tap.h"
 
-/* What a privilege-separated server keeps: memory, time, pipes, signals' return, the end. No sched_yield, no
- * sched_getaffinity, no open, no gettid, no prctl. */
-static const long allowed[] = {
-    SYS_brk,          SYS_clock_gettime,
-    SYS_close,        SYS_exit,
-    SYS_exit_group,   SYS_futex,
-    SYS_getpid,       SYS_getrandom,
-    SYS_madvise,      SYS_mmap,
-    SYS_mprotect,     SYS_mremap,
-    SYS_munmap,       SYS_nanosleep,
-    SYS_ppoll,        SYS_clock_nanosleep,
-    SYS_pselect6,     SYS_read,
-    SYS_write,        SYS_rt_sigprocmask,
-    SYS_rt_sigreturn, SYS_shutdown,
-    SYS_gettimeofday, SYS_restart_syscall /* a wait goes on by it when the process was stopped meanwhile */};
+/* What a privilege-separated server keeps: memory, pipes, signals' return, the end. No sched_yield, no
+ * sched_getaffinity, no open, no gettid, no prctl, and of clocks what the vDSO has. */
+static const long allowed[] = {SYS_brk,
+                               SYS_close,
+                               SYS_exit,
+                               SYS_exit_group,
+                               SYS_futex,
+                               SYS_getpid,
+                               SYS_getrandom,
+                               SYS_madvise,
+                               SYS_mmap,
+                               SYS_mprotect,
+                               SYS_mremap,
+                               SYS_munmap,
+                               SYS_nanosleep,
+                               SYS_ppoll,
+                               SYS_clock_nanosleep,
+                               SYS_pselect6,
+                               SYS_read,
+                               SYS_write,
+                               SYS_rt_sigprocmask,
+                               SYS_rt_sigreturn,
+                               SYS_shutdown,
+                               SYS_gettimeofday,
+                               SYS_restart_syscall /* a wait goes on by it when the process was stopped meanwhile */};
 
 /* What sshd lets its process do that talks to strangers (openssh-portable, sandbox-seccomp-filter.c of 2026-08), on
  * x86-64: as above, some calls more, some refused without harm; and of mmap only private anonymous memory without
@@ -37,6 +47,7 @@ static int enter_openssh(void) {
         SYS_geteuid,
         SYS_getpgid,
         SYS_gettid,
+        SYS_clock_gettime,
         SYS_writev,
         SYS_uname,
         SYS_getsockname,

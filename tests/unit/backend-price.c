@@ -45,7 +45,7 @@ static void test_dear(void **state) {
     assert_int_equal(child_fails(dear, &(struct script){.plays_clocks = true, .populate_cost_ns = 2 * MS}), 0);
 }
 
-/* What other threads had of the CPU meanwhile is no price. */
+/* A sample that had to wait, for the CPU or for other threads' changes of mappings, is no price; not one in three. */
 static void test_preempted(void **state) {
     (void)state;
     struct script script = {.plays_clocks = true, .populate_cost_ns = MS / 10, .populate_wait_ns = (uint64_t)20 * MS};

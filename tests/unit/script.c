@@ -24,7 +24,8 @@ static struct script now;
 static atomic_ulong calls, failures;
 static _Atomic size_t mapped;
 static _Atomic uint64_t clock_offset_ms;
-static _Atomic uint64_t clock_cpu_ns, clock_wait_ns; /* where the script plays clocks */
+static _Atomic uint64_t clock_ns; /* where the script plays it */
+static atomic_uint populated;
 static _Atomic size_t advised;
 static _Thread_local void *repaired; /* os_move mends the target of a failed mremap: by chance, that does not fail */
 static unsigned losses;
@@ -146,8 +147,8 @@ int __wrap_madvise(void *start, size_t size, int advice) {
     if (advice == MADV_HUGEPAGE)
         atomic_fetch_add(&advised, size);
     if (advice == MADV_POPULATE_WRITE) {
-        atomic_fetch_add(&clock_cpu_ns, now.populate_cost_ns);
-        atomic_fetch_add(&clock_wait_ns, now.populate_wait_ns);
+        bool waits = atomic_fetch_add(&populated, 1) % 3 == 2;
+        atomic_fetch_add(&clock_ns, now.populate_cost_ns + (waits ? now.populate_wait_ns : 0));
     }
     if (fails(advice == MADV_DONTNEED ? CALL_DONTNEED : CALL_ADVICE))
         return -1;
@@ -235,7 +236,7 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *time);
 int __wrap_clock_gettime(clockid_t clock, struct timespec *time) {
     int result = __real_clock_gettime(clock, time);
     if (now.plays_clocks && clock != CLOCK_MONOTONIC_COARSE) {
-        uint64_t ns = clock_cpu_ns + (clock == CLOCK_THREAD_CPUTIME_ID ? 0 : clock_wait_ns);
+        uint64_t ns = atomic_load(&clock_ns);
         *time = (struct timespec){(time_t)(ns / 1000000000), (long)(ns % 1000000000)};
     }
     if (clock == CLOCK_MONOTONIC_COARSE)

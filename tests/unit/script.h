@@ -36,8 +36,8 @@ struct script {
     void (*before_hugetlb)(void);    /* called in such a call, as another thread would run then */
     void (*before_membarrier)(void); /* likewise, with pools stopped */
     bool plays_clocks;               /* time passes in MADV_POPULATE_WRITE only: */
-    uint64_t populate_cost_ns;       /* of the thread's own, */
-    uint64_t populate_wait_ns;       /* and while others had the CPU or the lock of the mappings */
+    uint64_t populate_cost_ns;       /* in each */
+    uint64_t populate_wait_ns;       /* and in every third, while others had the CPU or the lock of the mappings */
 };
 
 /* Puts a script in force and starts counting anew. */

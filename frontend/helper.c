@@ -124,7 +124,7 @@ static void *helper_main(void *unused) {
 }
 
 /* A thread that no signal reaches. The C library puts the program's thread-local variables on its stack, and says
- * EINVAL where a small one has no room for them: then it is as large as any. */
+ * EINVAL where a small one has no room for them: then it has the usual size, 8 MiB or what RLIMIT_STACK says. */
 static int helper_create(void) {
     pthread_attr_t attributes;
     sigset_t all, saved;

@@ -97,9 +97,9 @@ RN_EXPORT int clone(int (*run)(void *), void *stack, int flags, void *argument, 
     return result;
 }
 
-/* What address space tells of the system is asked for while there is any. */
+/* What address space tells of the system is asked for while there is any. Not by a child of vfork, as below. */
 static void limit_comes(int resource) {
-    if (resource == RLIMIT_AS && library_is_ready())
+    if (resource == RLIMIT_AS && library_is_ready() && rn_thread.area != &rn_no_area)
         (void)os_strict_commit();
 }
 
@@ -129,9 +129,11 @@ static int limit_exchange(pid_t process, int resource, const void *limit, void *
         errno = ENOSYS;
         return -1;
     }
-    limit_comes(resource);
+    bool is_ours = limit && (process == 0 || process == getpid());
+    if (is_ours)
+        limit_comes(resource);
     int result = ((prlimit_function)(uintptr_t)function)(process, resource, limit, old);
-    return limit && (process == 0 || process == getpid()) ? limit_was_set(result, resource) : result;
+    return is_ours ? limit_was_set(result, resource) : result;
 }
 
 /* Where off_t has 64 bits, the two of each kind are the same call with the same structure. */

@@ -16,10 +16,10 @@ size_t trim(size_t keep) {
 
 enum { RETREAT_MIN = 64 << 10 };
 
-/* Whether address space may be what is missing: a limit is known, or was set behind our back. To ask for the limit
- * itself is not allowed in every sandbox. */
-static bool space_is_short(void) {
-    size_t much = (size_t)1 << 30;
+/* Whether address space may be what is missing: a limit is known, or was set behind our back, or there are too many
+ * mappings. To ask for the limit itself is not allowed in every sandbox. */
+static bool space_is_short(size_t size) {
+    size_t much = round_up(max_size(size, (size_t)1 << 30), os_page_size());
     void *space = os_address_limit() == SIZE_MAX ? os_reserve(0, much, os_page_size()) : NULL;
     if (space)
         (void)os_unreserve(space, much);
@@ -29,10 +29,12 @@ static bool space_is_short(void) {
 bool trim_retreat(size_t size) {
     struct rn_stats stats;
     rnStats(&stats);
+    if (size > stats.reserved)
+        return false;
     size_t idle = stats.pool_free + stats.transfer_free + stats.span_free + stats.page_free + stats.page_released;
-    if (space_is_short()) /* else pools would be small for nothing */
+    if (space_is_short(size)) /* else pools would be small for nothing */
         idle += pools_retreat();
-    if (size > stats.reserved || (idle < RETREAT_MIN && !rn_hardened))
+    if (idle < RETREAT_MIN && !rn_hardened)
         return false;
     (void)trim(0);
     (void)backend_retreat(0);

@@ -210,7 +210,7 @@ if ($pid == 0) {
         '--only-allocators', 'glibc' or POSIX::_exit(127);
 }
 my $ended_early = 0;
-until (-e "$dir/started" || $ended_early) {
+for (my $looks = 0; !-e "$dir/started" && !$ended_early && $looks < 2400; $looks++) {
     $ended_early = waitpid($pid, POSIX::WNOHANG()) == $pid;
     select undef, undef, undef, 0.05;
 }

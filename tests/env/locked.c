@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "../lib/proc.h"
@@ -52,6 +53,8 @@ static void watched(void) {
     char name[64], text[64];
     int status;
     pid_t child = fork();
+    if (child == 0)
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (child <= 0)
         return;
     (void)snprintf(name, sizeof name, "/proc/%d/statm", (int)child);
@@ -60,7 +63,7 @@ static void watched(void) {
         size_t pages = file && fgets(text, sizeof text, file) ? strtoul(strchr(text, ' '), NULL, 10) : 0;
         if (file)
             (void)fclose(file);
-        if (pages > (size_t)1536 * MIB / 4096)
+        if (pages > (size_t)1536 * MIB / (size_t)sysconf(_SC_PAGESIZE))
             (void)kill(child, SIGKILL);
         (void)usleep(2000);
     }

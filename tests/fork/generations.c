@@ -19,8 +19,9 @@ enum {
     THREADS = 2,
     SLOTS = 300,
     LARGEST = 8000,
-    SPARE = 48 << 10, /* what the tails of spans vary by */
-    HELD = 64 << 10,  /* a thread holds less between tiers: a batch or two, and a block */
+    MOST_FORKS = 1000, /* for one in which nothing stirred */
+    SPARE = 48 << 10,  /* what the tails of spans vary by */
+    HELD = 64 << 10,   /* a thread holds less between tiers: a batch or two, and a block */
 };
 
 /* What a generation tells the first. */
@@ -87,11 +88,11 @@ static int is_still(unsigned long *sleeps) {
 /* A fork that took place while all was still. What the helper takes from one tier to give to another is lost to a child
  * made meanwhile, which then ends, for another to be made. */
 static pid_t fork_still(void) {
-    for (;;) {
+    for (unsigned tries = 0; tries < MOST_FORKS; tries++) {
         unsigned long before, after;
         int ends[2];
         EVENTUALLY(is_still(&before))
-        if (pipe(ends) != 0)
+        if (!is_still(&before) || pipe(ends) != 0)
             return -1;
         pid_t pid = fork();
         close(ends[pid == 0]);
@@ -110,6 +111,7 @@ static pid_t fork_still(void) {
             return pid;
         waitpid(pid, NULL, 0);
     }
+    return -1;
 }
 
 /* One generation: traffic of threads, then the account, then the next generation, which alone goes on. */

@@ -1,5 +1,5 @@
 /* last.c: the process ends when its last thread does, as pthread_exit(3) has it, whatever threads the allocator keeps.
- * usage: last main|worker
+ * usage: last main|worker|late
  *   main    main ends by pthread_exit while a worker runs
  *   worker  the child of a fork in a worker returns from the worker's start function
  *   late    main ends before the worker first allocates, and the worker makes others, one after the other */
@@ -65,6 +65,7 @@ static void *work_late(void *argument) {
 
 int main(int argc, char **argv) {
     const char *who = argc > 1 ? argv[1] : "main";
+    alarm(300); /* a process that does not end is told by the signal that ended it */
     pthread_t thread;
     if (strcmp(who, "late") == 0)
         objects = 2; /* nothing for the helper to do */

@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #include "shadow.h"
 
-enum { MAILBOXES = 1024, BATCH = 24 };
+enum { MAILBOXES = 1024, BATCH = 24, PATIENCE = 50 /* times the operations, for what has to happen meanwhile */ };
 
 struct entry {
     void *block;
@@ -178,10 +178,11 @@ static void *work(void *argument) {
     const struct model_plan *plan = w->plan;
     if (plan->each_thread)
         plan->each_thread(w->number);
-    for (unsigned i = 0; i < plan->operations || (plan->is_enough && !plan->is_enough()); i++) {
+    const uint64_t most = plan->is_enough ? (uint64_t)plan->operations * PATIENCE : 0;
+    for (uint64_t i = 0; i < plan->operations || (i < most && !plan->is_enough()); i++) {
         operate(w);
         if (plan->each_operation)
-            plan->each_operation(w->number, i);
+            plan->each_operation(w->number, (unsigned)i);
     }
     for (unsigned i = 0; i < plan->slots; i++)
         release(w, &w->slots[i]);

@@ -22,7 +22,7 @@
 #include "../lib/shadow.h"
 #include "../lib/tap.h"
 
-enum { THREADS = 6, OPERATIONS = 3000000, SLOTS = 400, NESTED = 30, MOST_SECTIONS = 64 };
+enum { THREADS = 6, OPERATIONS = 3000000, SLOTS = 400, NESTED = 30, MOST_SECTIONS = 64, PATIENCE = 20 };
 
 /* The kernel's rseq_cs, rseq(2). */
 struct section {
@@ -187,7 +187,7 @@ static void *work(void *argument) {
         timer_settime(timer, 0, &period, NULL) != 0)
         abort();
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-    for (unsigned i = 0; i < OPERATIONS || !is_enough(); i++) {
+    for (unsigned i = 0; i < OPERATIONS || (i < OPERATIONS * PATIENCE && !is_enough()); i++) {
         uint64_t r = shadow_random(&random);
         operate(&slots[r % SLOTS], r);
         if (slots[r % SLOTS].block)

@@ -20,7 +20,7 @@
 #include "tests/unit/cmock.h"
 #include "tests/unit/script.h"
 
-enum { CLASS = 10, MOST = 4000, THREADS = 4 };
+enum { CLASS = 10, MOST = 4000, THREADS = 4, PATIENCE = 1000 };
 
 static void begin(const char *options) {
     CHECK(setenv("RNALLOC_OPTIONS", options, 1) == 0);
@@ -239,7 +239,8 @@ static void free_claimed(void *block) {
 
 static void *work(void *argument) {
     struct worker *worker = argument;
-    for (unsigned i = 0; i < worker->operations || atomic_load(&drains_wanted) > 0; i++) {
+    uint64_t most = (uint64_t)worker->operations * PATIENCE;
+    for (uint64_t i = 0; i < worker->operations || (i < most && atomic_load(&drains_wanted) > 0); i++) {
         uint64_t r = random_next(&worker->random);
         void **slot = &worker->blocks[r % LIVE];
         if (r >> 32 & 1) {
@@ -291,6 +292,7 @@ static void draining(void *options) {
     begin(options);
     drains_wanted = 8; /* of which, except where threads keep their own, the first found something */
     run_workers(THREADS, 300000);
+    CHECK(drains_wanted == 0);
     check_nothing_in_use();
 }
 
@@ -395,8 +397,6 @@ static void ended_threads(void *options) {
         CHECK(pools_free_bytes() == 0 && pools_count() <= 3);
     check_nothing_in_use();
 }
-
-/* ---- The system refuses ---- */
 
 static void refused(void *script) {
     begin("");

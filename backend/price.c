@@ -2,8 +2,8 @@
  *
  * A fresh huge page costs 0.1 ms where there is memory for it, a quarter of what the same in base pages costs. But in a
  * virtual machine whose host took the guest's free huge pages back, it costs 1 ms and more, and base pages do not,
- * since the guest has fragments that it kept. So one in a while is faulted in under the clock, and where several in a
- * row were dear, the next fresh hugepages are left to base pages: more of them each time. One alone proves nothing:
+ * since the guest has fragments that it kept. So one in a while is faulted in under the clock, and where two in a row
+ * were dear, the next fresh hugepages are left to base pages: more of them each time. One alone proves nothing:
  * where many threads share the CPUs, or change mappings, a fault now and then takes longer than it costs. */
 #include "backend/hugepage.h"
 #include "base/os.h"
@@ -13,7 +13,7 @@ enum {
     MOST_NS = 400000, /* what the base pages of a hugepage cost */
     PAUSE = 8,        /* hugepages left to base pages after a dear one, doubled for each one in a row */
     DOUBLINGS = 5,
-    PROOF = 3, /* dear samples in a row that count */
+    PROOF = 2, /* dear samples in a row that count */
 };
 
 /* Under backend_lock. */
@@ -48,11 +48,10 @@ bool price_take(uintptr_t hugepage) {
     bool was_dear = os_now_ns() - start > MOST_NS;
     lock_take(&backend_lock);
     dear = was_dear ? dear + 1 : 0;
-    bool is_dear = dear >= PROOF;
-    if (is_dear)
+    if (dear >= PROOF)
         pause = PAUSE << min_size(dear - PROOF, DOUBLINGS);
     if (was_dear)
         next_in = 0;
     lock_drop(&backend_lock);
-    return is_dear;
+    return was_dear;
 }

@@ -120,6 +120,6 @@ int region_grow(size_t needed, size_t align) {
     int error = region_add((uintptr_t)start, size, limit);
     lock_drop(&backend_lock);
     if (error)
-        (void)os_unreserve(start, size);
+        os_discard(start, size);
     return error;
 }

@@ -67,11 +67,42 @@ int os_unreserve(void *start, size_t size) {
     return result_of(saved, munmap(start, size) != 0);
 }
 
+/* What could not be given back, as page number and length in pages; 0: nothing. Relaxed: a word says all there is to
+ * know, and whoever takes one out of here owns it. */
+enum { OWED = 16, OWED_LENGTH_BITS = 64 - (RN_ADDRESS_BITS - 12) };
+static _Atomic uint64_t owed[OWED];
+
+/* Without room it stays mapped for ever, as address space only. */
+static void owe(uint64_t word) {
+    for (size_t i = 0; i < OWED; i++) {
+        uint64_t none = 0;
+        if (atomic_compare_exchange_strong_explicit(&owed[i], &none, word, memory_order_relaxed, memory_order_relaxed))
+            return;
+    }
+}
+
+void os_discard(void *start, size_t size) {
+    uint64_t length = size / page_size;
+    if (os_unreserve(start, size) != 0 && length >> OWED_LENGTH_BITS == 0)
+        owe((uintptr_t)start / page_size << OWED_LENGTH_BITS | length);
+}
+
+void os_settle(void) {
+    for (size_t i = 0; i < OWED; i++) {
+        uint64_t word = atomic_load_explicit(&owed[i], memory_order_relaxed);
+        if (word)
+            word = atomic_exchange_explicit(&owed[i], 0, memory_order_relaxed);
+        if (word)
+            os_discard((void *)(uintptr_t)((word >> OWED_LENGTH_BITS) * page_size),
+                       (size_t)(word & (((uint64_t)1 << OWED_LENGTH_BITS) - 1)) * page_size);
+    }
+}
+
 void *os_reserve(uintptr_t hint, size_t size, size_t align) {
     void *start = map(hint, size, PROT_NONE, 0);
     if (!start || ((uintptr_t)start & (align - 1)) == 0)
         return start;
-    (void)os_unreserve(start, size);
+    os_discard(start, size);
     if (size + align < size)
         return NULL;
     start = map(0, size + align, PROT_NONE, 0);
@@ -80,8 +111,8 @@ void *os_reserve(uintptr_t hint, size_t size, size_t align) {
     uintptr_t low = (uintptr_t)start;
     uintptr_t aligned = round_up(low, align);
     if (aligned > low)
-        (void)os_unreserve(start, aligned - low);
-    (void)os_unreserve((void *)(aligned + size), low + align - aligned);
+        os_discard(start, aligned - low);
+    os_discard((void *)(aligned + size), low + align - aligned);
     return (void *)aligned;
 }
 
@@ -291,7 +322,7 @@ static bool space_is_refused(int sharing, size_t size) {
     void *probe = mmap(NULL, size, PROT_NONE, sharing | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     bool refused = probe == MAP_FAILED && errno == ENOMEM;
     if (probe != MAP_FAILED)
-        (void)os_unreserve(probe, size);
+        os_discard(probe, size);
     return refused;
 }
 
@@ -306,7 +337,7 @@ bool os_strict_commit(void) {
     if (known == STRICT_UNKNOWN) {
         int saved = errno;
         size_t much = (size_t)1 << (RN_ADDRESS_BITS - 2); /* more than any machine has memory */
-        bool is_strict = !space_is_refused(MAP_PRIVATE, much) && space_is_refused(MAP_SHARED, much) &&
+        bool is_strict = space_is_refused(MAP_SHARED, much) && !space_is_refused(MAP_PRIVATE, much) &&
                          !space_is_refused(MAP_SHARED, page_size);
         known = is_strict ? STRICT_YES : STRICT_NO;
         errno = saved;

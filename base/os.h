@@ -29,6 +29,11 @@ void *os_reserve_zeros(size_t size);
 /* Gives address space back. -ENOMEM when that would split a mapping and the map count is reached: nothing changed. */
 int os_unreserve(void *start, size_t size);
 
+/* The same for what is the caller's no longer, whatever the system says: what it refuses is noted, and os_settle asks
+ * again. A mapping that joined both neighbours has to be split; the map count may forbid that for a while. */
+void os_discard(void *start, size_t size);
+void os_settle(void);
+
 /* Makes reserved memory readable and writable; it reads as zeros. -ENOMEM when the commit limit or map count is
  * reached. */
 int os_commit(void *start, size_t size);

@@ -86,7 +86,7 @@ static struct pool *pool_create(uint32_t id) {
     if (!pool)
         return NULL;
     if (!pool_commit(pool, 0, sizeof *pool + sizeof(void *), limit, &committed)) {
-        (void)os_unreserve(pool, limit);
+        os_discard(pool, limit);
         return NULL;
     }
     uint32_t mark = (uint32_t)round_up(sizeof *pool, RN_CACHE_LINE);

@@ -11,6 +11,7 @@ size_t trim(size_t keep) {
     (void)locked_drain();
     (void)middle_flush();
     hardened_trim();
+    os_settle();
     return backend_release(keep, true);
 }
 
@@ -22,7 +23,7 @@ static bool space_is_short(size_t size) {
     size_t much = round_up(max_size(size, (size_t)1 << 30), os_page_size());
     void *space = os_address_limit() == SIZE_MAX ? os_reserve(0, much, os_page_size()) : NULL;
     if (space)
-        (void)os_unreserve(space, much);
+        os_discard(space, much);
     return !space;
 }
 

@@ -41,7 +41,7 @@ int pagemap_window(uintptr_t base, size_t size) {
         return -ENOMEM;
     char *handles = os_reserve_zeros(leaves * PAGEMAP_LEAF_PAGES * sizeof(void *));
     if (!handles) {
-        (void)os_unreserve(tags, leaves * PAGEMAP_LEAF_PAGES);
+        os_discard(tags, leaves * PAGEMAP_LEAF_PAGES);
         return -ENOMEM;
     }
     pagemap_win.base = base;
@@ -54,8 +54,7 @@ int pagemap_window(uintptr_t base, size_t size) {
     return 0;
 }
 
-/* Only a pointer that is nobody's can be looked up in what is unmapped here. A part that the kernel does not unmap is
- * lost as address space. */
+/* Only a pointer that is nobody's can be looked up in what is unmapped here. */
 void pagemap_shrink(void) {
     size_t first = pagemap_win.base >> PAGEMAP_LEAF_SHIFT;
     size_t words = atomic_load_explicit(&pagemap_win.words, memory_order_relaxed);
@@ -70,8 +69,8 @@ void pagemap_shrink(void) {
         atomic_store_explicit(&pagemap_handle_root[i], NULL, memory_order_relaxed);
     }
     size_t pages = (leaves - kept) * PAGEMAP_LEAF_PAGES;
-    (void)os_unreserve((void *)(uintptr_t)(pagemap_win.tags + kept * PAGEMAP_LEAF_PAGES), pages);
-    (void)os_unreserve((void *)(uintptr_t)(pagemap_win.handles + kept * PAGEMAP_LEAF_PAGES), pages * sizeof(void *));
+    os_discard((void *)(uintptr_t)(pagemap_win.tags + kept * PAGEMAP_LEAF_PAGES), pages);
+    os_discard((void *)(uintptr_t)(pagemap_win.handles + kept * PAGEMAP_LEAF_PAGES), pages * sizeof(void *));
 }
 
 static int leaf_create(size_t index) {

@@ -119,6 +119,7 @@ static void ensure_fails(void *number) {
     size_t mapped = script_mapped();
     uintptr_t base = 200 * GIB;
     bool has_window = pagemap_window(base, 2 * GIB) == 0;
+    os_settle();
     CHECK(has_window || (pagemap_win.words == 0 && script_mapped() == mapped));
     uintptr_t start = base + 2 * GIB - 4 * RN_PAGE; /* half in the window */
     if (pagemap_ensure(start, 8 * RN_PAGE) != 0) {

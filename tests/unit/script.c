@@ -125,8 +125,10 @@ void *__wrap_mmap(void *start, size_t size, int protection, int flags, int file,
 int __wrap_munmap(void *start, size_t size);
 int __wrap_munmap(void *start, size_t size) {
     check_pages(start, size);
-    atomic_fetch_sub(&mapped, size); /* the caller lets go of it, whatever the system says */
-    return fails(CALL_MUNMAP) ? -1 : __real_munmap(start, size);
+    if (fails(CALL_MUNMAP) || __real_munmap(start, size) != 0)
+        return -1;
+    atomic_fetch_sub(&mapped, size);
+    return 0;
 }
 
 int __real_mprotect(void *start, size_t size, int protection);

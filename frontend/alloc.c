@@ -28,7 +28,11 @@ enum {
     ROOM_SHARE = 5, /* gets this part as room */
 };
 
-unsigned class_of(size_t size) { return size <= RN_MAX_SMALL ? rn_fast.class_table[class_index_of(size)] : 0; }
+unsigned class_of(size_t size) {
+    if (size > RN_MAX_SMALL)
+        return 0;
+    return atomic_load_explicit(&rn_fast.class_table[class_index_of(size)], memory_order_relaxed);
+}
 
 static void *no_memory(void) {
     errno = ENOMEM;
@@ -73,6 +77,7 @@ void *rn_alloc_slow(size_t size, unsigned class_index) {
     void *object = pool_refill(class_index);
     if (RN_UNLIKELY(!object) && trim_retreat(size))
         object = pool_refill(class_index);
+    class_note(size, class_index);
     trim_pass();
     return object ? object : no_memory();
 }

@@ -9,12 +9,10 @@
 bool rn_hardened;
 struct hardened_class hardened_classes[RN_CLASSES] = {[0 ... RN_CLASSES - 1] = {.lock = LOCK_INIT(RANK_HARDENED)}};
 
-static const uint8_t *class_table;
 /* Of processes: counted up in each child of fork, so that parent and child do not choose the same places. */
 static uint32_t generation = 1;
 
-void hardened_init(const uint8_t *table) {
-    class_table = table;
+void hardened_init(void) {
     canary_init();
     rn_hardened = true;
 }

@@ -24,8 +24,8 @@
 /* Constant once blocks are given out. */
 extern bool rn_hardened;
 
-/* Puts the mode in force. `class_table` is the one that the fast path does not get. */
-void hardened_init(const uint8_t *class_table);
+/* Puts the mode in force. The fast path does not get the class table then. */
+void hardened_init(void);
 
 /* A block of `size` bytes, aligned to `alignment` (a power of two) and to 16; *zeroed tells whether it is known to be
  * zero. NULL when memory is short. */

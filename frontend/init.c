@@ -14,19 +14,10 @@
 
 static struct lock init_lock = LOCK_INIT(RANK_INIT);
 static _Atomic bool ready;
-static uint8_t class_table[CLASS_TABLE_SIZE];
 
 bool library_is_ready(void) {
     /* acquire: pairs with the release in library_init */
     return atomic_load_explicit(&ready, memory_order_acquire);
-}
-
-static void class_table_fill(void) {
-    unsigned class_index = 1;
-    for (size_t size = 0; size <= RN_MAX_SMALL; size += size < CLASS_FINE_MAX ? 8 : CLASS_COARSE_STEP) {
-        class_index += size > size_classes[class_index].size;
-        class_table[class_index_of(size)] = (uint8_t)class_index;
-    }
 }
 
 static void print_at_exit(void) { stats_print(); }
@@ -68,9 +59,9 @@ static void init_once(void) {
             lock_init();
             settings_read();
             mode_init();
-            class_table_fill();
             if (option_get(OPT_HARDENED))
-                hardened_init(class_table);
+                hardened_init();
+            classes_init(!rn_hardened);
             mode_known = true;
         }
         first = pools_init();

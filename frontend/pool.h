@@ -32,7 +32,7 @@
 
 #include "base/attr.h"
 #include "base/lock.h"
-#include "frontend/class_index.h"
+#include "frontend/classes.h"
 #include "middle/middle.h"
 
 /* The kernel's struct rseq as far as it is used here; linux/rseq.h. Only rseq_cs is ever written, and only by the
@@ -120,7 +120,7 @@ static inline void **bin_slot(struct pool *pool, uint32_t offset) { return (void
 /* What the assembly reads: the class of each size, where in an area the id stands, and the pool of each id. Written at
  * initialisation; in a cache line that nothing else dirties. */
 struct fast_path {
-    const uint8_t *class_table;
+    const _Atomic uint8_t *class_table;
     uint64_t id_offset;
     struct pool *_Atomic *pool_of;
 } RN_ALIGNED(RN_CACHE_LINE);
@@ -129,17 +129,6 @@ extern struct fast_path rn_fast;
 /* Stand-ins: of threads not seen yet, and of those that must not use any pool (children of vfork). */
 extern struct area rn_new_area;
 extern struct area rn_no_area;
-
-enum { CLASS_TABLE_SIZE = CLASS_COARSE_BASE + RN_MAX_SMALL / CLASS_COARSE_STEP + 1 };
-_Static_assert(CLASS_SIZE_MAX == RN_MAX_SMALL && CLASS_COARSE_STEP == 1 << CLASS_COARSE_SHIFT,
-               "class_index.h is of one piece");
-_Static_assert(CLASS_FINE_MAX / 8 + 1 == CLASS_COARSE_BASE + CLASS_FINE_MAX / CLASS_COARSE_STEP + 1, "and has no gap");
-
-/* Where the class of a size up to RN_MAX_SMALL stands in the class table. */
-static inline size_t class_index_of(size_t size) {
-    return size <= CLASS_FINE_MAX ? (size + 7) >> 3
-                                  : CLASS_COARSE_BASE + ((size + CLASS_COARSE_STEP - 1) >> CLASS_COARSE_SHIFT);
-}
 
 /* The assembly. All return what they did, having done it wholly or not at all; 0 when the thread has no pool now. */
 size_t rn_push_batch(unsigned class_index, void *const *objects, size_t count, struct area *area);

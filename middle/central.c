@@ -145,9 +145,12 @@ size_t central_free(unsigned domain, unsigned class_index) {
     return atomic_load_explicit(&centrals[domain][class_index].free_objects, memory_order_relaxed);
 }
 
+size_t central_objects(unsigned domain, unsigned class_index) {
+    return atomic_load_explicit(&centrals[domain][class_index].objects, memory_order_relaxed);
+}
+
 bool central_is_surplus(unsigned domain, unsigned class_index, size_t free_objects) {
-    size_t objects = atomic_load_explicit(&centrals[domain][class_index].objects, memory_order_relaxed);
-    return free_objects > objects / SURPLUS_SHARE;
+    return free_objects > central_objects(domain, class_index) / SURPLUS_SHARE;
 }
 
 size_t central_make(unsigned domain, unsigned class_index, void **objects, size_t count, bool grow) {

@@ -59,6 +59,9 @@ bool large_free(void *block);
 /* Resizes in place or by moving pages; NULL, with the block as it was, where that cannot be done. */
 void *large_resize(void *block, size_t size);
 
+/* Bytes of the class's spans, about: those of the CPU's, times the CPUs that are kept apart. */
+size_t middle_class_bytes(unsigned id, unsigned class_index);
+
 /* Whether an object of the class starts there, where the pagemap's tag says the class. */
 bool object_is_start(unsigned class_index, const void *pointer);
 

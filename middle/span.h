@@ -78,6 +78,8 @@ size_t central_take_from(unsigned from, unsigned domain, unsigned class_index, v
  * its spans have. */
 size_t central_free(unsigned domain, unsigned class_index);
 bool central_is_surplus(unsigned domain, unsigned class_index, size_t free_objects);
+/* Objects of all its spans. */
+size_t central_objects(unsigned domain, unsigned class_index);
 /* Objects of the very class, from new spans; `grow` as span_create. */
 size_t central_make(unsigned domain, unsigned class_index, void **objects, size_t count, bool grow);
 /* The domains that may have something of the class free, in spans or in transfer caches; and how it becomes known. */

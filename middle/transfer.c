@@ -296,6 +296,10 @@ void middle_put(unsigned id, unsigned class_index, void **objects, size_t count)
         central_put(class_index, objects + kept, count - kept);
 }
 
+size_t middle_class_bytes(unsigned id, unsigned class_index) {
+    return central_objects(domain_of(id), class_index) * size_classes[class_index].size * domains_now();
+}
+
 void middle_return(unsigned class_index, void **objects, size_t count) { central_put(class_index, objects, count); }
 
 size_t middle_flush(void) {

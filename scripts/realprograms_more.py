@@ -300,7 +300,7 @@ for i in $(seq 5000); do echo "local-data: \"h$i.x.test. A 10.0.$((i / 250)).$((
 unbound -d -c $PWD/c & S=$!; D="dig @127.0.0.1 -p $PORT +short"; until_ok $D +time=1 +tries=1 h1.x.test
 for i in $(seq 600); do echo h$((i * 7)).x.test; done > q; $D -f q | cksum; kill $S; wait $S; echo $?"""),
         Program(kind, "mosquitto with clients", "mosquitto", "mosquitto mosquitto-clients", "mosquitto", r"""
-printf 'listener %s 127.0.0.1\nallow_anonymous true\nuser root\n' $PORT > c; mosquitto -c c >log 2>&1 & S=$!
+printf 'listener %s 127.0.0.1\nallow_anonymous true\nuser root\nmax_queued_messages 0\n' $PORT > c; mosquitto -c c >log 2>&1 & S=$!
 until_ok mosquitto_pub -p $PORT -t ready -m 1
 for n in 1 2 3 4; do mosquitto_sub -p $PORT -t 'a/#' -q 1 -C 2000 > s$n & W="${W-} $!"; done; sleep 0.7
 seq 2000 | mosquitto_pub -p $PORT -t a/b -q 1 -l; wait $W; cksum s1 s2 s3 s4; kill $S; wait $S; echo $?"""),

@@ -3,48 +3,16 @@
  * "Objects in = objects out" is counted in bytes: what spans gave out is in the program's hands, in a pool, in a locked
  * pool or in a transfer cache, and after all of it came back and the caches were emptied, no page is in use. */
 #include <pthread.h>
-#include <sched.h>
-#include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "backend/backend.h"
 #include "base/options.h"
-#include "frontend/frontend.h"
-#include "rnalloc.h"
-#include "tests/unit/check.h"
-#include "tests/unit/cmock.h"
+#include "tests/unit/pools.h"
 #include "tests/unit/script.h"
 
-enum { CLASS = 10, MOST = 4000, THREADS = 4, PATIENCE = 1000 };
-
-static void begin(const char *options) {
-    CHECK(setenv("RNALLOC_OPTIONS", options, 1) == 0);
-    CHECK(rnMode().kind == (strstr(options, "rseq=0") ? RN_MODE_THREAD : rnMode().kind));
-}
-
-/* Where pools are those of CPUs, a thread that is moved to another leaves what is free behind: tests that count what is
- * in a pool stay on one. */
-static void begin_on_one_cpu(const char *options) {
-    begin(options);
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET(sched_getcpu(), &set);
-    CHECK(sched_setaffinity(0, sizeof set, &set) == 0);
-}
-
-static void check_nothing_in_use(void) {
-    (void)rnReleaseMemory(0);
-    heap_check();
-    struct rn_stats stats;
-    rnStats(&stats);
-    CHECK(stats.pool_free == 0 && stats.transfer_free == 0 && stats.span_free == 0);
-    CHECK(stats.in_use == 0 && backend_in_use() == 0 && stats.page_free == 0);
-}
+enum { CLASS = 10, MOST = 4000 };
 
 /* Bytes of one class that left the spans must be where they are said to be. */
 static void check_bytes(size_t in_hands) {
@@ -197,188 +165,9 @@ static void yielding(void *options) {
     check_nothing_in_use();
 }
 
-/* ---- Threads and draining ---- */
+/* ---- Threads that end ---- */
 
-enum { LIVE = 300 };
-
-struct worker {
-    pthread_t thread;
-    uint64_t random;
-    unsigned operations;
-    void *blocks[LIVE];
-};
-
-static struct worker workers[THREADS];
-static _Atomic(void *) mailbox[64];
-static _Atomic bool stop;
-static _Atomic size_t drained;
-static _Atomic unsigned drains_wanted; /* rounds of the drainer that workers go on for, however late it begins */
-
-/* A live block carries its own address and that inverted, at both ends: an object handed out twice is found by its
- * second owner, or by the first when it frees. */
-static void claim(void *block) {
-    uintptr_t *words = block, *last = words + rnUsableSize(block) / sizeof *words - 1;
-    words[0] = (uintptr_t)block;
-    *last = ~(uintptr_t)block;
-    if (last == words)
-        words[0] = (uintptr_t)block;
-}
-
-static void unclaim(void *block) {
-    uintptr_t *words = block, *last = words + rnUsableSize(block) / sizeof *words - 1;
-    CHECK(words[0] == (uintptr_t)block && (last == words || *last == ~(uintptr_t)block));
-    words[0] = *last = 0;
-}
-
-static void free_claimed(void *block) {
-    if (!block)
-        return;
-    unclaim(block);
-    rnFree(block);
-}
-
-static void *work(void *argument) {
-    struct worker *worker = argument;
-    uint64_t most = (uint64_t)worker->operations * PATIENCE;
-    for (uint64_t i = 0; i < worker->operations || (i < most && atomic_load(&drains_wanted) > 0); i++) {
-        uint64_t r = random_next(&worker->random);
-        void **slot = &worker->blocks[r % LIVE];
-        if (r >> 32 & 1) {
-            *slot = atomic_exchange(&mailbox[(r >> 33) % 64], *slot);
-        } else if (*slot) {
-            free_claimed(*slot);
-            *slot = NULL;
-        } else {
-            *slot = rnAlloc((r >> 40) % 2000);
-            CHECK(*slot);
-            claim(*slot);
-        }
-    }
-    for (int i = 0; i < LIVE; i++)
-        free_claimed(worker->blocks[i]);
-    return NULL;
-}
-
-static void *drain(void *unused) {
-    (void)unused;
-    for (unsigned i = 0; !atomic_load(&stop); i++) {
-        drained += pools_drain(i % 4 != 0) + locked_drain();
-        if (i % 8 == 0)
-            (void)middle_flush();
-        heap_check();
-        if (drains_wanted > 0 && (drained > 0 || rnMode().kind == RN_MODE_THREAD))
-            drains_wanted--;
-    }
-    return NULL;
-}
-
-static void run_workers(unsigned count, unsigned operations) {
-    pthread_t drainer;
-    for (unsigned i = 0; i < count; i++) {
-        workers[i].random = i + 1;
-        workers[i].operations = operations;
-        CHECK(pthread_create(&workers[i].thread, NULL, work, &workers[i]) == 0);
-    }
-    CHECK(pthread_create(&drainer, NULL, drain, NULL) == 0);
-    for (unsigned i = 0; i < count; i++)
-        CHECK(pthread_join(workers[i].thread, NULL) == 0);
-    atomic_store(&stop, true);
-    CHECK(pthread_join(drainer, NULL) == 0);
-    for (int i = 0; i < 64; i++)
-        free_claimed(atomic_load(&mailbox[i]));
-}
-
-static void draining(void *options) {
-    begin(options);
-    drains_wanted = 8; /* of which, except where threads keep their own, the first found something */
-    run_workers(THREADS, 300000);
-    CHECK(drains_wanted == 0);
-    check_nothing_in_use();
-}
-
-/* The drainer never allocates; the worker is the only thread that the library has seen. */
-static void draining_unseen(void *options) {
-    begin(options);
-    pthread_t drainer;
-    drains_wanted = 8;
-    CHECK(pthread_create(&drainer, NULL, drain, NULL) == 0);
-    workers[0].operations = 1000000;
-    work(&workers[0]);
-    atomic_store(&stop, true);
-    CHECK(pthread_join(drainer, NULL) == 0);
-    CHECK(process_has_threads()); /* or no barrier would stop the worker's sections */
-    for (int i = 0; i < 64; i++)
-        free_claimed(atomic_load(&mailbox[i]));
-    check_nothing_in_use();
-}
-
-/* The drainer is a child of vfork, in the memory of a thread that never allocated; here it is that thread with the area
- * that the wrapper of vfork gives to the child. */
-static void *drain_as_vfork(void *unused) {
-    rn_thread.area = &rn_no_area;
-    (void)pools_drain(true);
-    CHECK(process_has_threads()); /* or no barrier stopped the sections of the thread that is counted */
-    rn_thread.area = &rn_new_area;
-    return unused;
-}
-
-static void draining_vfork(void *options) {
-    begin(options);
-    pthread_t thread;
-    rnFree(rnAlloc(100));
-    CHECK(pthread_create(&thread, NULL, drain_as_vfork, NULL) == 0 && pthread_join(thread, NULL) == 0);
-    check_nothing_in_use();
-}
-
-/* ---- A pool that comes to be between fork's handlers ---- */
-
-static _Atomic bool to_be_born;
-static _Atomic(struct pool *) born;
-static _Atomic int tried; /* 1: not taken, 2: taken */
-
-/* Registered before the library's handlers, so it runs while they hold all locks: the first use of the thread's id. */
-static void prepare_allocates(void) {
-    if (!atomic_load(&to_be_born))
-        return;
-    rnFree(rnAlloc(100));
-    atomic_store(&born, rn_fast.pool_of[(uint32_t)rn_thread.area->cpu_id]);
-    while (!atomic_load(&tried))
-        sched_yield();
-}
-
-__attribute__((constructor(101))) static void prepare_register(void) {
-    if (pthread_atfork(prepare_allocates, NULL, NULL) != 0)
-        abort();
-}
-
-static void *forks(void *unused) {
-    int status;
-    atomic_store(&to_be_born, true);
-    pid_t child = fork();
-    if (child == 0)
-        _exit(lock_try(&born->lock) ? 0 : 1);
-    CHECK(waitpid(child, &status, 0) == child && status == 0);
-    return unused;
-}
-
-/* Its lock is held like all others till the fork is done. Else another thread takes it, and the parent's handler drops
- * it under that thread's feet: seen by the model (tests/model/fork.pml), before it was seen here. */
-static void born_in_fork(void *options) {
-    begin(options);
-    pthread_t thread;
-    CHECK(pthread_create(&thread, NULL, forks, NULL) == 0);
-    while (!atomic_load(&born))
-        sched_yield();
-    bool taken = lock_try(&born->lock);
-    if (taken)
-        lock_drop(&born->lock);
-    atomic_store(&tried, 1 + taken);
-    CHECK(pthread_join(thread, NULL) == 0);
-    CHECK(!taken && lock_try(&born->lock));
-    lock_drop(&born->lock);
-}
-
-/* Threads that end leave nothing behind in pools of their own. */
+/* They leave nothing behind in pools of their own. */
 static void *short_life(void *unused) {
     (void)unused;
     void *blocks[100];
@@ -398,20 +187,24 @@ static void ended_threads(void *options) {
     check_nothing_in_use();
 }
 
+/* ---- Refusals ---- */
+
 static void refused(void *script) {
-    begin("");
+    enum { LIVE = 300 };
+    static void *blocks[LIVE];
+    uint64_t random = 0;
     size_t refusals = 0;
+    begin("");
     script_play(script);
     for (int round = 0; round < 40; round++) {
-        struct worker *worker = &workers[0];
         for (int i = 0; i < LIVE; i++) {
-            worker->blocks[i] = rnAlloc((size_t)1 << random_next(&worker->random) % 20);
-            refusals += worker->blocks[i] == NULL;
-            if (worker->blocks[i])
-                claim(worker->blocks[i]);
+            blocks[i] = rnAlloc((size_t)1 << random_next(&random) % 20);
+            refusals += blocks[i] == NULL;
+            if (blocks[i])
+                claim(blocks[i]);
         }
         for (int i = 0; i < LIVE; i++)
-            free_claimed(worker->blocks[i]);
+            free_claimed(blocks[i]);
         (void)rnReleaseMemory(0);
         heap_check();
     }
@@ -479,14 +272,7 @@ static void test_first_use(void **state) {
     assert_in_range(number, 5, 199);
 }
 
-static void each_mode(void (*body)(void *)) {
-    static const char *const modes[] = {"helper=0", "helper=0,cid=0", "helper=0,rseq=0"};
-    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
-        char options[40];
-        strcpy(options, modes[i]);
-        assert_int_equal(child_fails(body, options), 0);
-    }
-}
+/* ---- The tests ---- */
 
 static void test_batches(void **state) {
     (void)state;
@@ -496,6 +282,18 @@ static void test_budget(void **state) {
     (void)state;
     each_mode(budget);
 }
+static void test_ended_threads(void **state) {
+    (void)state;
+    each_mode(ended_threads);
+}
+static void test_aging(void **state) {
+    (void)state;
+    each_mode(aging);
+}
+static void test_big_objects(void **state) {
+    (void)state;
+    each_mode(big_objects);
+}
 static void test_yielding(void **state) {
     (void)state;
     each_mode(yielding);
@@ -504,46 +302,12 @@ static void test_refused_once(void **state) {
     (void)state;
     assert_int_equal(child_fails(refused_once, (char[]){"helper=0"}), 0);
 }
-static void test_draining(void **state) {
-    (void)state;
-    each_mode(draining);
-}
-static void test_big_objects(void **state) {
-    (void)state;
-    each_mode(big_objects);
-}
-
-static void test_aging(void **state) {
-    (void)state;
-    each_mode(aging);
-}
-static void test_draining_unseen(void **state) {
-    (void)state;
-    each_mode(draining_unseen);
-}
-static void test_ended_threads(void **state) {
-    (void)state;
-    each_mode(ended_threads);
-}
-
-static void test_draining_vfork(void **state) {
-    (void)state;
-    each_mode(draining_vfork);
-}
-static void test_born_in_fork(void **state) {
-    (void)state;
-    assert_int_equal(child_fails(born_in_fork, (char[]){"helper=0,rseq=0"}), 0);
-}
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_batches),       cmocka_unit_test(test_budget),
-        cmocka_unit_test(test_draining),      cmocka_unit_test(test_draining_unseen),
-        cmocka_unit_test(test_ended_threads), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_first_use),     cmocka_unit_test(test_draining_vfork),
-        cmocka_unit_test(test_born_in_fork),  cmocka_unit_test(test_aging),
-        cmocka_unit_test(test_big_objects),   cmocka_unit_test(test_yielding),
-        cmocka_unit_test(test_refused_once),
+        cmocka_unit_test(test_batches),     cmocka_unit_test(test_budget),    cmocka_unit_test(test_ended_threads),
+        cmocka_unit_test(test_refused),     cmocka_unit_test(test_first_use), cmocka_unit_test(test_aging),
+        cmocka_unit_test(test_big_objects), cmocka_unit_test(test_yielding),  cmocka_unit_test(test_refused_once),
     };
     return cmocka_run_group_tests_name("pools", tests, NULL, NULL);
 }

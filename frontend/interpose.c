@@ -97,15 +97,20 @@ RN_EXPORT int clone(int (*run)(void *), void *stack, int flags, void *argument, 
     return result;
 }
 
-/* What address space tells of the system is asked for while there is any. Not by a child of vfork, as below. */
+/* Whether the limit is one of the heap's. Not for a thread without an area: a child of vfork limits itself, not the
+ * process whose memory it runs in. */
+static bool limits_heap(int resource) {
+    return resource == RLIMIT_AS && library_is_ready() && rn_thread.area != &rn_no_area;
+}
+
+/* What address space tells of the system is asked for while there is any. */
 static void limit_comes(int resource) {
-    if (resource == RLIMIT_AS && library_is_ready() && rn_thread.area != &rn_no_area)
+    if (limits_heap(resource))
         (void)os_strict_commit();
 }
 
-/* Not for a thread without an area: a child of vfork limits itself, not the process whose memory it runs in. */
 static int limit_was_set(int result, int resource) {
-    if (result == 0 && resource == RLIMIT_AS && library_is_ready() && rn_thread.area != &rn_no_area) {
+    if (result == 0 && limits_heap(resource)) {
         backend_limit_changed();
         if (os_address_limit() != SIZE_MAX)
             (void)pools_retreat();

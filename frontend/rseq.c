@@ -236,10 +236,11 @@ static void thread_exit(void *unused) {
     (void)unused;
     if (area_source == AREA_STANDIN && rn_thread.area == &own_area)
         standin_give();
-    if (rn_thread.counted == COUNTED && atomic_fetch_sub_explicit(&threads_live, 1, memory_order_relaxed) == 1)
+    if (rn_thread.counted != COUNTED)
+        return;
+    rn_thread.counted = COUNTED_NOT_YET;
+    if (atomic_fetch_sub_explicit(&threads_live, 1, memory_order_relaxed) == 1)
         helper_end();
-    if (rn_thread.counted == COUNTED)
-        rn_thread.counted = COUNTED_NOT_YET;
 }
 
 static bool exit_key_make(void) {

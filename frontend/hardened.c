@@ -32,7 +32,9 @@ static unsigned class_for(size_t size, size_t alignment) {
     if (size >= RN_MAX_SMALL || whole > RN_MAX_SMALL || alignment > RN_PAGE)
         return LARGE;
     size_t aligned = size_aligned(whole, alignment);
-    return aligned > RN_MAX_SMALL ? LARGE : class_table[class_index_of(aligned)];
+    if (aligned > RN_MAX_SMALL)
+        return LARGE;
+    return atomic_load_explicit(&class_table[class_index_of(aligned)], memory_order_relaxed);
 }
 
 void *hardened_alloc(size_t size, size_t alignment, bool *zeroed) {

@@ -239,7 +239,7 @@ RN_EXPORT void *reallocarray(void *block, size_t count, size_t size) {
 
 /* ---- Aligned blocks ---- */
 
-/* The smallest class that holds `size` at the alignment; 0 if there is none. */
+/* The class for `size` at the alignment; 0 if there is none. */
 static unsigned aligned_class(size_t alignment, size_t size) {
     return alignment > RN_PAGE ? 0 : class_of(size_aligned(size, alignment));
 }
@@ -247,7 +247,8 @@ static unsigned aligned_class(size_t alignment, size_t size) {
 /* An object of the class; or, where the bin offers one that another class lent, one that is not aligned for certain, an
  * exact one. */
 static void *alloc_aligned_class(size_t alignment, size_t size, unsigned class_index) {
-    void *block = rn_alloc_class(size, class_index);
+    void *block = rn_alloc_class(size_aligned(size, alignment),
+                                 class_index); /* which is what the class is wanted for */
     if (RN_LIKELY(((uintptr_t)block & (alignment - 1)) == 0))
         return block;
     rnFree(block);
@@ -350,6 +351,7 @@ RN_EXPORT size_t rnAllocBatch(size_t size, void **blocks, size_t count) {
         size_t got = middle_take(pool_id(), class_index, blocks + done, count - done, count - done);
         if (got == 0)
             break;
+        class_note(size, class_index);
         done += got;
     }
     while (done < count && (blocks[done] = rnAlloc(size)) != NULL)

@@ -1,8 +1,8 @@
 /* classes.c: which class each size has.
  *
  * Each class costs memory of its own: objects in bins and caches, and spans that are partly used. A heap of a few MiB,
- * or one of any size with a little of everything, has less to lose by rounding than by that. So in the beginning every
- * fourth class of a doubling above 1 KiB stands in for the narrower ones below it. Such a one comes into use where
+ * or one of any size with a little of everything, has less to lose by rounding than by that. So in the beginning four
+ * classes of each doubling above 1 KiB stand in for the narrower ones below them. Such a one comes into use where
  * nearly all that the wide class gives out is for its sizes: there rounding is a loss without a gain. What sizes those
  * are is told by refills, one object of which is for somebody who waits. A block that was given out keeps its class,
  * and nothing goes back to wide classes. Everything is relaxed, and lost updates are no harm: each entry of the table
@@ -12,19 +12,19 @@
 enum {
     WIDE_FROM = 1024, /* above: */
     WIDE_STEPS = 4,   /* of these steps in every doubling */
-    AGAINST = 3,      /* what a refill for another size counts: so three in four are not enough */
-    CERTAIN = 16,     /* votes */
+    AGAINST = 7,      /* what a refill for another size counts: so seven in eight are hardly enough */
+    CERTAIN = 24,     /* votes: of refills in a row, or some more */
 };
 static const size_t OWN_BYTES = (size_t)256 << 10;
 
-_Atomic uint8_t class_table[CLASS_TABLE_SIZE];
-_Atomic uint8_t class_first[RN_CLASSES];
+_Atomic uint8_t class_table[CLASS_TABLE_SIZE] RN_ALIGNED(RN_CACHE_LINE);
+_Atomic uint8_t class_first[RN_CLASSES] RN_ALIGNED(RN_CACHE_LINE);
 
 /* By Boyer's and Moore's majority vote, but for a larger majority. */
 static struct ballot {
     _Atomic uint8_t candidate;
     _Atomic uint8_t votes;
-} ballots[RN_CLASSES];
+} ballots[RN_CLASSES] RN_ALIGNED(RN_CACHE_LINE);
 
 static void entry_set(size_t index, unsigned class_index) {
     atomic_store_explicit(&class_table[index], (uint8_t)class_index, memory_order_relaxed);
@@ -67,13 +67,13 @@ static unsigned narrowest(size_t size, unsigned first, unsigned class_index) {
     unsigned wanted = class_index;
     while (wanted > first && size_classes[wanted - 1].size >= size)
         wanted--;
-    /* A size far below was rounded up for its alignment: that asks for this class. */
-    return size > size_classes[first - 1].size ? wanted : class_index;
+    return wanted;
 }
 
-/* Counts the vote; true if nearly all were for this class. */
+/* Counts the vote; true if nearly all were for this class. While nothing changes, nothing is written: the line is
+ * everybody's. */
 static bool vote(struct ballot *ballot, unsigned wanted) {
-    unsigned votes = atomic_load_explicit(&ballot->votes, memory_order_relaxed);
+    unsigned votes = atomic_load_explicit(&ballot->votes, memory_order_relaxed), before = votes;
     bool is_for = wanted == atomic_load_explicit(&ballot->candidate, memory_order_relaxed);
     if (!is_for && votes < AGAINST)
         atomic_store_explicit(&ballot->candidate, (uint8_t)wanted, memory_order_relaxed);
@@ -81,7 +81,8 @@ static bool vote(struct ballot *ballot, unsigned wanted) {
         votes = votes < CERTAIN ? votes + 1 : CERTAIN;
     else
         votes = votes < AGAINST ? 1 : votes - AGAINST;
-    atomic_store_explicit(&ballot->votes, (uint8_t)votes, memory_order_relaxed);
+    if (votes != before)
+        atomic_store_explicit(&ballot->votes, (uint8_t)votes, memory_order_relaxed);
     return is_for && votes == CERTAIN;
 }
 
@@ -91,7 +92,7 @@ void class_consider(size_t size, unsigned class_index) {
         return;
     unsigned wanted = narrowest(size, first, class_index);
     bool is_certain = vote(&ballots[class_index], wanted);
-    if (!is_certain || wanted == class_index || middle_class_bytes(pool_id(), class_index) < OWN_BYTES)
+    if (!is_certain || has_own(wanted) || middle_class_bytes(pool_id(), class_index) < OWN_BYTES)
         return;
     give_own(wanted);
     bool is_wide = false;

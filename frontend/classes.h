@@ -21,8 +21,7 @@ static inline size_t class_index_of(size_t size) {
                                   : CLASS_COARSE_BASE + ((size + CLASS_COARSE_STEP - 1) >> CLASS_COARSE_SHIFT);
 }
 
-/* Fills the table; `wide`: with every fourth class of a doubling above 1 KiB, for a start. Caller: initialisation.
- */
+/* Fills the table; `wide`: with four classes of each doubling above 1 KiB, for a start. Caller: initialisation. */
 void classes_init(bool wide);
 
 /* The table, of CLASS_TABLE_SIZE entries; they change one by one. */

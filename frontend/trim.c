@@ -29,6 +29,7 @@ static bool space_is_short(size_t size) {
 
 bool trim_retreat(size_t size) {
     struct rn_stats stats;
+    os_settle(); /* perhaps that is what is missing */
     rnStats(&stats);
     if (size > stats.reserved)
         return false;

@@ -53,9 +53,9 @@ void rnFreeSized(void *block, size_t size);
 /* The bytes the program may use in a block: at least what it asked for. 0 for NULL. malloc_usable_size(3). */
 size_t rnUsableSize(void *block);
 
-/* The usable size that rnAlloc(size) gives now, at least: asking for this instead costs nothing. The block may have up
- * to an eighth more, which rnUsableSize tells; later blocks of `size` bytes may have less, where the program wants many
- * of them, but those of the size told here never have. 0 if the size is impossible. Makes no allocation. */
+/* The usable size that rnAlloc(size) gives now, at least: asking for this instead costs nothing. The block may have
+ * somewhat more, which rnUsableSize tells; later blocks of `size` bytes may have less, where the program wants many of
+ * them, but those of the size told here never have. 0 if the size is impossible. Makes no allocation. */
 size_t rnGoodSize(size_t size);
 
 /* A block and the bytes that may be used in it. */

@@ -69,7 +69,7 @@ static void gets_own(void *argument) {
     take(&size, 1, MANY);
     while (before < MANY && rnUsableSize(blocks[before]) == at_first)
         before++;
-    CHECK(before * at_first >= 128 << 10 && before * at_first <= 2 << 20);
+    CHECK(before * at_first >= 128 << 10 && before * at_first <= 3 << 20);
     CHECK(rnUsableSize(blocks[MANY - 1]) == own && class_size(size) == own && rnGoodSize(size) == own);
     CHECK(class_size(at_first) == at_first && class_size(own + 1) != own);
     check_table();
@@ -89,6 +89,16 @@ static void stays_wide(void *unused) {
         CHECK(class_size(1100) == 1280 && class_size(1280) == 1280);
         drop(MANY);
     }
+}
+
+/* By the batch, too. */
+static void batches(void *unused) {
+    (void)unused;
+    start();
+    for (unsigned i = 0; i < MANY; i += 50)
+        CHECK(rnAllocBatch(1100, blocks + i, 50) == 50);
+    CHECK(rnUsableSize(blocks[0]) == 1280 && rnUsableSize(blocks[MANY - 1]) == 1152);
+    drop(MANY);
 }
 
 /* One after the other, until none is left to stand in for. */
@@ -115,10 +125,20 @@ static void aligned(void *unused) {
         CHECK((blocks[i] = rnAllocAligned(4096, 5000)) != NULL && (uintptr_t)blocks[i] % 4096 == 0);
     CHECK(class_size(7200) == 8192 && class_size(5000) == 5120);
     drop(MANY);
-    for (unsigned i = 0; i < MANY; i++)
-        CHECK((blocks[i] = rnAllocAligned(64, 2060)) != NULL && (uintptr_t)blocks[i] % 64 == 0);
-    CHECK(class_size(2060) == narrowest_size(2060));
-    drop(MANY);
+    static const struct {
+        size_t alignment, size, class;
+    } requests[] = {{64, 1100, 1152}, {256, 2049, 2304}, {512, 5000, 5120}, {4096, 7200, 8192}, {4096, 17000, 20480}};
+    for (unsigned k = 0; k < sizeof requests / sizeof requests[0]; k++) {
+        size_t alignment = requests[k].alignment;
+        for (unsigned i = 0; i < MANY; i++) {
+            CHECK((blocks[i] = rnAllocAligned(alignment, requests[k].size)) != NULL);
+            CHECK((uintptr_t)blocks[i] % alignment == 0);
+        }
+        CHECK(rnUsableSize(blocks[MANY - 1]) == requests[k].class);
+        drop(MANY);
+    }
+    /* Those that their alignment made larger do not speak for the sizes that they ask for. */
+    CHECK(class_size(2100) == 2560 && class_size(7200) == 8192 && class_size(17000) == 20480);
     check_table();
 }
 
@@ -127,7 +147,7 @@ static void *churn(void *argument) {
     void *own[MANY / 4];
     for (unsigned round = 0; round < 8; round++) {
         for (unsigned i = 0; i < MANY / 4; i++)
-            CHECK((own[i] = rnAlloc(size + round % 3 * 64)) != NULL && rnUsableSize(own[i]) >= size);
+            CHECK((own[i] = rnAlloc(size + round % 3 * 64)) != NULL && rnUsableSize(own[i]) >= size + round % 3 * 64);
         for (unsigned i = 0; i < MANY / 4; i++)
             rnFree(own[i]);
     }
@@ -146,6 +166,7 @@ static void in_threads(void *unused) {
     for (unsigned i = 0; i < THREADS; i++)
         CHECK(pthread_join(threads[i], NULL) == 0);
     check_table();
+    CHECK(class_size(1050) == narrowest_size(1050) && class_size(5000) == narrowest_size(5000));
 }
 
 /* There every class keeps its slots apart anyway, and what a block may hold is told to the byte. */
@@ -175,6 +196,10 @@ static void test_all_get_own(void **state) {
     (void)state;
     assert_int_equal(child_fails(all_get_own, NULL), 0);
 }
+static void test_batches(void **state) {
+    (void)state;
+    assert_int_equal(child_fails(batches, NULL), 0);
+}
 static void test_aligned(void **state) {
     (void)state;
     assert_int_equal(child_fails(aligned, NULL), 0);
@@ -192,7 +217,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wide),        cmocka_unit_test(test_gets_own), cmocka_unit_test(test_stays_wide),
         cmocka_unit_test(test_all_get_own), cmocka_unit_test(test_aligned),  cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_hardened),
+        cmocka_unit_test(test_batches),     cmocka_unit_test(test_hardened),
     };
     return cmocka_run_group_tests_name("classes", tests, NULL, NULL);
 }

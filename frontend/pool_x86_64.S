@@ -44,7 +44,9 @@
 	jmp	\slow
 .endm
 
-/* The section of malloc, with the class in ecx: the object in rax, and back to the caller. */
+/* The section of malloc, with the class in ecx: the object in rax, and back to the caller. The bin is addressed by a
+ * register alone: so Intel's CPUs (Golden Cove and later) hand a stored `current` to the next load of it at once, and
+ * with an index in the address they do not. */
 .macro POP_OBJECT slow:req
 	LOAD_CONTEXT
 	RSEQ_BEGIN
@@ -53,12 +55,13 @@
 	mov	(%rdx,%r8), %r10d
 	cmp	%r10d, POOL_OPEN(%rsi)
 	jne	.Lother\@
-	mov	(%rsi,%rcx,8), %r10d
+	lea	(%rsi,%rcx,8), %r11
+	mov	(%r11), %r10d
 	mov	(%rsi,%r10), %rax
 	test	$1, %al
 	jne	\slow
 	sub	$8, %r10d
-	mov	%r10d, (%rsi,%rcx,8)
+	mov	%r10d, (%r11)
 	RSEQ_END
 	ret
 .Lother\@:
@@ -163,14 +166,14 @@
 	mov	(%rdx,%r8), %r10d
 	cmp	%r10d, POOL_OPEN(%rsi)
 	jne	.Lfree_other
-	mov	(%rsi,%rcx,8), %r10d
-	cmp	4(%rsi,%rcx,8), %r10d
+	lea	(%rsi,%rcx,8), %r11
+	mov	(%r11), %r10d
+	cmp	4(%r11), %r10d
 	jae	.Lfree_slow
 	cmp	%rdi, (%rsi,%r10)
 	je	.Lfree_slow
-	add	$8, %r10d
-	mov	%rdi, (%rsi,%r10)
-	mov	%r10d, (%rsi,%rcx,8)
+	mov	%rdi, 8(%rsi,%r10)
+	addl	$8, (%r11)
 	RSEQ_END
 	ret
 .Lfree_other:

@@ -12,7 +12,8 @@
 unsigned class_of(size_t size);
 
 /* The smallest multiple of `alignment`, a power of two up to a page, that holds `size`. Its class, if it has one, is of
- * such a multiple too (scripts/gen-size-classes sees to it), and spans start on pages, so its objects are aligned. */
+ * such a multiple too: of all classes scripts/gen-size-classes sees to it, and a wide one is a multiple of a quarter of
+ * its doubling (classes.c). Spans start on pages, so its objects are aligned. */
 static inline size_t size_aligned(size_t size, size_t alignment) { return round_up(size | (size == 0), alignment); }
 
 /* malloc at an alignment that is a power of two. NULL with ENOMEM. */

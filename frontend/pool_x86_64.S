@@ -14,8 +14,8 @@
  * waits for the whole of the last one: 5 ns each instead of 1.5 and 2. A load that only a branch needs holds nobody up.
  * Loads are in order on this machine, so those of the bin come after that of `open`.
  *
- * Register use in the sections: rdx area, r8 offset of the id in it, rsi pool, rcx class, r10 offset in the pool; for
- * OTHER_POOL r9 the place of rn_thread, r10 the id.
+ * Register use in the sections: rdx area, r8 offset of the id in it, rsi pool, rcx class, r10 offset in the pool, r11
+ * the bin of malloc and free; for OTHER_POOL r9 the place of rn_thread, r10 the id, r11 free.
  */
 #include "frontend/class_index.h"
 #include "frontend/pool_layout.h"

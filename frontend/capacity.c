@@ -100,7 +100,7 @@ void capacity_change(struct pool *pool, struct bin_room *room, uint32_t capacity
  * nobody wanted it lately. Holds the lock, on the pool's own id if it can. */
 static void bin_shrink(struct pool *pool, unsigned class_index) {
     struct bin_room *room = &pool->room[class_index];
-    uint32_t current = bin_word(&pool->bins[class_index].current);
+    uint32_t current = bin_current(pool, class_index);
     bool cold = current == room->seen;
     room->seen = current;
     uint32_t capacity = room->capacity / 2, held = (current - room->base) / SLOT;
@@ -167,15 +167,18 @@ static uint32_t array_for(struct pool *pool, uint32_t capacity, size_t *words) {
     return base;
 }
 
-/* Moves the bin to an array that has room for `capacity`, and gives it that. Holds the lock. False if the thread left
- * the pool. */
+/* Moves the bin to an array that has room for `capacity`, and leaves it without any for now: `current` and `end` do not
+ * change together. Holds the lock. False if the thread left the pool. */
 static bool bin_move(struct pool *pool, unsigned class_index, uint32_t capacity) {
     struct bin_room *room = &pool->room[class_index];
     size_t words;
     uint32_t base = array_for(pool, capacity, &words);
     if (!base)
         return false;
-    if (!rn_move_bin(class_index, rn_thread.area, pool, room->base, base, base + capacity * SLOT)) {
+    bool moved = rn_move_bin(class_index, rn_thread.area, pool, room->base, base) != 0;
+    if (bin_end(pool, class_index) == 0) /* at times also where it failed */
+        capacity_change(pool, room, 0, size_classes[class_index].size);
+    if (!moved) {
         array_give(pool, base, words);
         return false;
     }
@@ -193,14 +196,13 @@ bool bin_grow(struct pool *pool, unsigned class_index) {
         return false;
     size_t size = size_classes[class_index].size;
     uint32_t capacity = room->capacity ? room->capacity * 2 + 1 : first_capacity(class_index);
+    uint32_t held = (bin_current(pool, class_index) - room->base) / SLOT; /* without room, by a move that failed */
     bool grown = false;
-    capacity = (uint32_t)min_size(capacity, most_capacity(class_index));
+    capacity = (uint32_t)min_size(max_size(capacity, held), most_capacity(class_index));
     if (capacity > room->capacity &&
         (budget_find(pool, class_index, (capacity - room->capacity) * size) || !room->capacity)) {
-        if (capacity <= room->slots)
-            grown = rn_set_end(class_index, room->base + capacity * SLOT, pool, rn_thread.area) != 0;
-        else
-            grown = bin_move(pool, class_index, capacity);
+        grown = (capacity <= room->slots || bin_move(pool, class_index, capacity)) &&
+                rn_set_end(class_index, room->base + capacity * SLOT, pool, rn_thread.area) != 0;
         if (grown)
             capacity_change(pool, room, capacity, size);
     }

@@ -7,15 +7,20 @@
 #include "frontend/alloc.h"
 #include "frontend/pool_layout.h"
 
-_Static_assert(sizeof(struct bin) == 8 && offsetof(struct pool, bins) == 0, "the assembly indexes bins so");
+_Static_assert(offsetof(struct pool, bins) == 0 && sizeof(size_classes) / sizeof(*size_classes) == RN_CLASSES,
+               "the assembly indexes bins so");
 _Static_assert(sizeof(struct area) == 32, "the kernel's first area size");
-_Static_assert(offsetof(struct pool, open) == POOL_OPEN && offsetof(struct closed_pool, open) == POOL_OPEN,
-               "the assembly reads it there");
+#ifdef __x86_64__
+_Static_assert(offsetof(struct pool, bins.end) == POOL_END, "the assembly finds it there");
+_Static_assert(offsetof(struct pool, open) == POOL_OPEN && offsetof(struct closed_pool, open) == POOL_OPEN, "and it");
+#endif
 _Static_assert(offsetof(struct thread, area) == 0 && offsetof(struct thread, pool) == 8, "and these");
 
-/* Empty and full at once, and open for no id. Its only slot is a mark. */
+/* Empty and full at once, and open for no id. Its only slot is a mark, where one is read before `open` is. */
 const struct closed_pool rn_closed_pool = {
-    .bins = {[0 ... RN_CLASSES - 1] = {offsetof(struct closed_pool, mark), offsetof(struct closed_pool, mark)}},
+#ifndef __x86_64__
+    .bins.of = {[0 ... RN_CLASSES - 1] = {offsetof(struct closed_pool, mark), offsetof(struct closed_pool, mark)}},
+#endif
     .open = POOL_STOPPED,
     .mark = 1,
 };
@@ -73,15 +78,24 @@ unsigned pools_count(void) { return atomic_load_explicit(&pools_made, memory_ord
 
 static size_t pool_memory(void) { return os_address_limit() == SIZE_MAX ? POOL_MEMORY : POOL_LIMITED; }
 
+/* Not across a multiple of 4 GiB: addresses in a pool are told apart by their low halves. */
+static struct pool *pool_reserve(size_t limit) {
+    void *start = os_reserve(0, limit, max_size(RN_CACHE_LINE, os_page_size()));
+    if (start && ((uintptr_t)start ^ ((uintptr_t)start + limit - 1)) >> 32 != 0) {
+        os_discard(start, limit);
+        start = os_reserve(0, limit, limit);
+    }
+    return start;
+}
+
 static struct pool *pool_create(uint32_t id) {
     size_t limit = pool_memory();
-    size_t align = max_size(RN_CACHE_LINE, os_page_size());
-    struct pool *pool = os_reserve(0, limit, align);
+    struct pool *pool = pool_reserve(limit);
     uint32_t committed;
     if (!pool &&
         limit > POOL_LIMITED) { /* address space may be scarce without RLIMIT_AS: RLIMIT_MEMLOCK counts it too */
         limit = POOL_LIMITED;
-        pool = os_reserve(0, limit, align);
+        pool = pool_reserve(limit);
     }
     if (!pool)
         return NULL;
@@ -92,8 +106,7 @@ static struct pool *pool_create(uint32_t id) {
     uint32_t mark = (uint32_t)round_up(sizeof *pool, RN_CACHE_LINE);
     *bin_slot(pool, mark) = (char *)pool + mark + 1;
     for (unsigned i = 0; i < RN_CLASSES; i++) {
-        atomic_store_explicit(&pool->bins[i].current, mark, memory_order_relaxed);
-        atomic_store_explicit(&pool->bins[i].end, mark, memory_order_relaxed);
+        bin_clear(pool, i, mark);
         pool->room[i].base = mark;
     }
     /* Between fork's handlers its lock is held like all others: pools_unlock_all will drop it. */
@@ -156,7 +169,7 @@ static size_t batch_for(unsigned class_index, uint32_t capacity) {
 
 /* A slot that looks like the mark but is not: somebody freed a pointer that no block has. */
 static void check_mark(struct pool *pool, unsigned class_index) {
-    uint32_t current = bin_word(&pool->bins[class_index].current);
+    uint32_t current = bin_current(pool, class_index);
     void *top = *bin_slot(pool, current);
     if (((uintptr_t)top & 1) == 0 || (uintptr_t)top == (uintptr_t)bin_slot(pool, current) + 1)
         return;
@@ -229,14 +242,14 @@ void pool_overflow(unsigned class_index, void *object) {
 static uint64_t pool_fingerprint(struct pool *pool) {
     uint64_t sum = 0;
     for (unsigned i = 1; i < RN_CLASSES; i++)
-        sum = sum * 1000003 + bin_word(&pool->bins[i].current);
+        sum = sum * 1000003 + bin_current(pool, i);
     return sum;
 }
 
 static size_t pool_free_bytes(struct pool *pool) {
     size_t bytes = 0;
     for (unsigned i = 1; i < RN_CLASSES; i++) {
-        uint32_t current = bin_word(&pool->bins[i].current);
+        uint32_t current = bin_current(pool, i);
         uint32_t base = __atomic_load_n(&pool->room[i].base, __ATOMIC_RELAXED);
         if (current > base && (current - base) / SLOT <= CAPACITY_MOST)
             bytes += (size_t)(current - base) / SLOT * size_classes[i].size;
@@ -259,11 +272,9 @@ static size_t pool_empty(struct pool *pool) {
     size_t bytes = 0;
     for (unsigned i = 1; i < RN_CLASSES; i++) {
         struct bin_room *room = &pool->room[i];
-        struct bin *bin = &pool->bins[i];
-        uint32_t count = (bin_word(&bin->current) - room->base) / SLOT;
+        uint32_t count = (bin_current(pool, i) - room->base) / SLOT;
         /* Before the objects go: whoever gets one from the middle tier must not see it on top here (pool_top_is). */
-        atomic_store_explicit(&bin->current, room->base, memory_order_relaxed);
-        atomic_store_explicit(&bin->end, room->base, memory_order_relaxed);
+        bin_clear(pool, i, room->base);
         if (count)
             middle_put(pool->id, i, bin_slot(pool, room->base + SLOT), count);
         bytes += (size_t)count * size_classes[i].size;
@@ -395,7 +406,7 @@ bool pool_top_is(unsigned class_index, const void *object) {
     if (!pools || !current_id(&id) || id >= rn_mode.ids)
         return false;
     struct pool *pool = atomic_load_explicit(&pools[id], memory_order_acquire); /* pairs with pool_get's release */
-    if (!pool || *bin_slot(pool, bin_word(&pool->bins[class_index].current)) != object)
+    if (!pool || *bin_slot(pool, bin_current(pool, class_index)) != object)
         return false;
     void *top;
     if (rn_pop_batch(class_index, &top, 1, rn_thread.area) == 0)

@@ -3,13 +3,14 @@
  *   area      32 bytes that the kernel shares with a thread (rseq(2)); or a stand-in of ours with an id of our choice
  *   id        what an area says: mm_cid or cpu_id; or, without rseq, the thread's own number
  *   RnPool    free objects for whoever has the id now: one bin per size class
- *   RnBin     an array stack of pointers: `current` is the offset of its top slot, `end` that of the last it may use
+ *   RnBin     an array stack of pointers: `current` is its top slot, `end` the last it may use. Both as the machine's
+ *             assembly wants them, see struct bins; told as offsets from the start of the pool, 32 bits
  *
  *     pool                                                         slots of one bin
  *     +--------------------------------------------------+        +------+----+----+-----------+
- *     | bins[class] = { current, end } | lock, capacities | .....  | mark | p1 | p2 | ...       |
+ *     | bins: `current` and `end` | lock, capacities      | .....  | mark | p1 | p2 | ...       |
  *     +--------------------------------------------------+        +------+----+----+-----------+
- *       offsets are from the start of the pool, 32 bits             base        current    end
+ *                                                                   base        current    end
  *
  * The mark below the first object is the address of its own slot with the lowest bit set: no object has that bit.
  *
@@ -62,15 +63,27 @@ struct thread {
 };
 extern RN_TLS struct thread rn_thread;
 
-struct bin {
-    _Atomic uint32_t current;
-    _Atomic uint32_t end;
+#ifdef __x86_64__
+/* Addresses: a slot is reached by a register alone, which Intel's CPUs (Golden Cove and later) need to hand what is
+ * stored to the next load of it at once. Of an `end` the low half: no pool lies across a multiple of 4 GiB. The closed
+ * pool's are 0. */
+struct bins {
+    _Atomic uint64_t current[RN_CLASSES];
+    _Atomic uint32_t end[RN_CLASSES];
 };
+#else
+/* Offsets, loaded as a pair. The closed pool's are those of its mark. */
+struct bins {
+    struct {
+        _Atomic uint32_t current, end;
+    } of[RN_CLASSES];
+};
+#endif
 
 struct bin_room {
     uint32_t base;     /* offset of the mark */
     uint32_t slots;    /* in the array */
-    uint32_t capacity; /* of them usable: end == base + 8 * capacity */
+    uint32_t capacity; /* of them usable: end == base + 8 * capacity; 0: end may be 0 too, whatever the bin holds */
     uint32_t seen;     /* `current` at the last look: unchanged means cold */
     bool overflowed;   /* drained since the last growth */
 };
@@ -88,7 +101,7 @@ enum {
 #define POOL_STOPPED UINT32_MAX /* no id: those are below rn_mode.ids */
 
 struct pool {
-    struct bin bins[RN_CLASSES];
+    struct bins bins;
     _Atomic uint32_t open; /* the id, or POOL_STOPPED: as pool_of says it, for the assembly of x86-64 */
     struct lock lock;      /* everything below */
     uint32_t id;
@@ -107,15 +120,41 @@ struct pool {
 
 /* What every id leads to that has no open pool, and every thread before it had one. */
 struct closed_pool {
-    struct bin bins[RN_CLASSES];
+    struct bins bins;
     uint64_t open;
     uint64_t mark;
 };
 extern const struct closed_pool rn_closed_pool;
 
-static inline uint32_t bin_word(_Atomic uint32_t *word) { return atomic_load_explicit(word, memory_order_relaxed); }
-
 static inline void **bin_slot(struct pool *pool, uint32_t offset) { return (void **)(void *)((char *)pool + offset); }
+
+/* Looks from outside of a sequence: hints, but for who stopped the pool. */
+#ifdef __x86_64__
+static inline uint32_t bin_current(struct pool *pool, unsigned class_index) {
+    return (uint32_t)(atomic_load_explicit(&pool->bins.current[class_index], memory_order_relaxed) - (uintptr_t)pool);
+}
+static inline uint32_t bin_end(struct pool *pool, unsigned class_index) {
+    return atomic_load_explicit(&pool->bins.end[class_index], memory_order_relaxed) - (uint32_t)(uintptr_t)pool;
+}
+#else
+static inline uint32_t bin_current(struct pool *pool, unsigned class_index) {
+    return atomic_load_explicit(&pool->bins.of[class_index].current, memory_order_relaxed);
+}
+static inline uint32_t bin_end(struct pool *pool, unsigned class_index) {
+    return atomic_load_explicit(&pool->bins.of[class_index].end, memory_order_relaxed);
+}
+#endif
+
+/* Without objects or room, while nobody can be in the pool. */
+static inline void bin_clear(struct pool *pool, unsigned class_index, uint32_t base) {
+#ifdef __x86_64__
+    atomic_store_explicit(&pool->bins.current[class_index], (uintptr_t)pool + base, memory_order_relaxed);
+    atomic_store_explicit(&pool->bins.end[class_index], (uint32_t)(uintptr_t)pool + base, memory_order_relaxed);
+#else
+    atomic_store_explicit(&pool->bins.of[class_index].current, base, memory_order_relaxed);
+    atomic_store_explicit(&pool->bins.of[class_index].end, base, memory_order_relaxed);
+#endif
+}
 
 /* What the assembly reads: the class of each size, where in an area the id stands, and the pool of each id. Written at
  * initialisation; in a cache line that nothing else dirties. */
@@ -135,9 +174,9 @@ size_t rn_push_batch(unsigned class_index, void *const *objects, size_t count, s
 size_t rn_pop_batch(unsigned class_index, void **objects, size_t count, struct area *area);
 /* Nonzero if `pool` is the thread's pool now and the bin's end was set. */
 int rn_set_end(unsigned class_index, uint32_t end, struct pool *pool, struct area *area);
-/* The same for moving the bin to another array: copies its objects from above old_base to above new_base. */
-int rn_move_bin(unsigned class_index, struct area *area, struct pool *pool, uint32_t old_base, uint32_t new_base,
-                uint32_t new_end);
+/* The same for moving the bin to another array: copies its objects from above old_base to above new_base. From then on
+ * its end is 0, and from some time before, also where it fails. */
+int rn_move_bin(unsigned class_index, struct area *area, struct pool *pool, uint32_t old_base, uint32_t new_base);
 /* Pops an object of a class known already; `size` is for the slow path. The tail of malloc. */
 void *rn_alloc_class(size_t size, unsigned class_index);
 

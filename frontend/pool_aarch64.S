@@ -273,13 +273,12 @@
 	RSEQ_ABORT
 	END rn_set_end
 
-/* rn_move_bin(class w0, area x1, pool x2, old_base w3, new_base w4, new_end w5): copies the slots above old_base up
- * to current to above new_base; commit: {current, end} in one store of 64 bits. */
+/* rn_move_bin(class w0, area x1, pool x2, old_base w3, new_base w4): copies the slots above old_base up to current to
+ * above new_base; commit: {current = the new one, end = 0} in one store of 64 bits. */
 	HIDDEN_FUNCTION rn_move_bin
 	mov	w0, w0
 	mov	w3, w3
 	mov	w4, w4
-	mov	w5, w5
 	RSEQ_BEGIN_AT x1, x9
 	LOAD_POOL x6, x1, .Lmove_no
 	cmp	x6, x2
@@ -298,7 +297,6 @@
 	b	.Lmove_next
 .Lmove_done:
 	add	w8, w8, w4
-	orr	x8, x8, x5, lsl 32
 	str	x8, [x7]
 	RSEQ_END
 	mov	w0, 1

@@ -3,6 +3,7 @@
 #ifndef FRONTEND_POOL_LAYOUT_H
 #define FRONTEND_POOL_LAYOUT_H
 
-#define POOL_OPEN 1040 /* struct pool: `open`, behind the bins */
+#define POOL_END 1040  /* struct pool: `end` of the bins, */
+#define POOL_OPEN 1560 /* and `open` behind them */
 
 #endif

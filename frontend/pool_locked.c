@@ -70,8 +70,7 @@ int rn_set_end(unsigned class_index, uint32_t end, struct pool *pool, struct are
     return 0;
 }
 
-int rn_move_bin(unsigned class_index, struct area *area, struct pool *pool, uint32_t old_base, uint32_t new_base,
-                uint32_t new_end) {
-    (void)class_index, (void)area, (void)pool, (void)old_base, (void)new_base, (void)new_end;
+int rn_move_bin(unsigned class_index, struct area *area, struct pool *pool, uint32_t old_base, uint32_t new_base) {
+    (void)class_index, (void)area, (void)pool, (void)old_base, (void)new_base;
     return 0;
 }

@@ -14,8 +14,8 @@
  * waits for the whole of the last one: 5 ns each instead of 1.5 and 2. A load that only a branch needs holds nobody up.
  * Loads are in order on this machine, so those of the bin come after that of `open`.
  *
- * Register use in the sections: rdx area, r8 offset of the id in it, rsi pool, rcx class, r10 offset in the pool, r11
- * the bin of malloc and free; for OTHER_POOL r9 the place of rn_thread, r10 the id, r11 free.
+ * Register use in the sections: rdx area, r8 offset of the id in it, rsi pool, rcx class, r11 the bin's `current`, r10
+ * what it holds, a slot's address; for OTHER_POOL r9 the place of rn_thread, r10 the id, r11 free.
  */
 #include "frontend/class_index.h"
 #include "frontend/pool_layout.h"
@@ -44,9 +44,9 @@
 	jmp	\slow
 .endm
 
-/* The section of malloc, with the class in ecx: the object in rax, and back to the caller. The bin is addressed by a
- * register alone: so Intel's CPUs (Golden Cove and later) hand a stored `current` to the next load of it at once, and
- * with an index in the address they do not. */
+/* The section of malloc, with the class in ecx: the object in rax, and back to the caller. `current` and the slot are
+ * addressed by a register alone: so Intel's CPUs (Golden Cove and later) hand what is stored to the next load of it at
+ * once, and with an index in the address they do not, or at times. */
 .macro POP_OBJECT slow:req
 	LOAD_CONTEXT
 	RSEQ_BEGIN
@@ -56,12 +56,12 @@
 	cmp	%r10d, POOL_OPEN(%rsi)
 	jne	.Lother\@
 	lea	(%rsi,%rcx,8), %r11
-	mov	(%r11), %r10d
-	mov	(%rsi,%r10), %rax
+	mov	(%r11), %r10
+	mov	(%r10), %rax
 	test	$1, %al
 	jne	\slow
-	sub	$8, %r10d
-	mov	%r10d, (%r11)
+	sub	$8, %r10
+	mov	%r10, (%r11)
 	RSEQ_END
 	ret
 .Lother\@:
@@ -74,10 +74,10 @@
  *   start:   if area->cpu_id < 0: slow
  *            pool = thread.pool
  *            if pool.open != area->id: other
- *            n    = pool.bin[class].current
- *            p    = pool.slot[n]
+ *            slot = pool.current[class]
+ *            p    = *slot
  *            if p is the bottom mark: slow
- *   commit:  pool.bin[class].current = n - 1
+ *   commit:  pool.current[class] = slot - 1
  *   other:   thread.pool = pool_of[area->id]
  *            if thread.pool.open == area->id: restart, else: slow
  */
@@ -134,11 +134,11 @@
  *   start:   if area->cpu_id < 0: slow
  *            pool = thread.pool
  *            if pool.open != area->id: other
- *            n = pool.bin[class].current
- *            if n >= pool.bin[class].end: slow
- *            if pool.slot[n] == p: slow (freed twice in a row)
- *            pool.slot[n + 1] = p
- *   commit:  pool.bin[class].current = n + 1
+ *            slot = pool.current[class]
+ *            if low half of slot >= pool.end[class]: slow
+ *            if *slot == p: slow (freed twice in a row)
+ *            slot[1] = p
+ *   commit:  pool.current[class] += 1
  *   other:   as malloc
  */
 	FUNCTION free
@@ -167,13 +167,13 @@
 	cmp	%r10d, POOL_OPEN(%rsi)
 	jne	.Lfree_other
 	lea	(%rsi,%rcx,8), %r11
-	mov	(%r11), %r10d
-	cmp	4(%r11), %r10d
+	mov	(%r11), %r10
+	cmp	POOL_END(%rsi,%rcx,4), %r10d
 	jae	.Lfree_slow
-	cmp	%rdi, (%rsi,%r10)
+	cmp	%rdi, (%r10)
 	je	.Lfree_slow
-	mov	%rdi, 8(%rsi,%r10)
-	addl	$8, (%r11)
+	mov	%rdi, 8(%r10)
+	addq	$8, (%r11)
 	RSEQ_END
 	ret
 .Lfree_other:
@@ -215,8 +215,8 @@
 	mov	(%rcx,%rax), %eax
 	mov	rn_fast+16(%rip), %r8
 	mov	(%r8,%rax,8), %rax
-	mov	(%rax,%rdi,8), %r10d
-	mov	4(%rax,%rdi,8), %r11d
+	mov	(%rax,%rdi,8), %r10
+	mov	POOL_END(%rax,%rdi,4), %r11d
 	sub	%r10d, %r11d
 	jle	.Lpush_none
 	shr	$3, %r11d
@@ -227,12 +227,12 @@
 	je	.Lpush_none
 .Lpush_next:
 	mov	(%rsi,%r8,8), %r9
-	add	$8, %r10d
-	mov	%r9, (%rax,%r10)
+	add	$8, %r10
+	mov	%r9, (%r10)
 	inc	%r8
 	cmp	%r11, %r8
 	jb	.Lpush_next
-	mov	%r10d, (%rax,%rdi,8)
+	mov	%r10, (%rax,%rdi,8)
 	RSEQ_END
 	mov	%r8, %rax
 	ret
@@ -242,7 +242,7 @@
 	RSEQ_ABORT
 	END rn_push_batch
 
-/* rn_pop_batch(class edi, objects rsi, count rdx, area rcx): pops until the mark or `count`;
+/* rn_pop_batch(class edi, objects rsi, count rdx, area rcx): pops until the mark or `count`; the closed pool has none;
  *   commit: current -= 8 * popped */
 	HIDDEN_FUNCTION rn_pop_batch
 	mov	%edi, %edi
@@ -253,22 +253,24 @@
 	mov	(%rcx,%rax), %eax
 	mov	rn_fast+16(%rip), %r8
 	mov	(%r8,%rax,8), %rax
-	mov	(%rax,%rdi,8), %r10d
+	mov	(%rax,%rdi,8), %r10
 	xor	%r8d, %r8d
+	test	%r10, %r10
+	je	.Lpop_none
 .Lpop_next:
 	cmp	%rdx, %r8
 	jae	.Lpop_done
-	mov	(%rax,%r10), %r9
+	mov	(%r10), %r9
 	test	$1, %r9b
 	jne	.Lpop_done
 	mov	%r9, (%rsi,%r8,8)
 	inc	%r8
-	sub	$8, %r10d
+	sub	$8, %r10
 	jmp	.Lpop_next
 .Lpop_done:
 	test	%r8, %r8
 	je	.Lpop_none
-	mov	%r10d, (%rax,%rdi,8)
+	mov	%r10, (%rax,%rdi,8)
 	RSEQ_END
 	mov	%r8, %rax
 	ret
@@ -282,6 +284,7 @@
  *   commit: end = the new one, if the pool is the thread's and current <= end */
 	HIDDEN_FUNCTION rn_set_end
 	mov	%edi, %edi
+	add	%edx, %esi
 	RSEQ_BEGIN_AT rcx, rax
 	cmpl	$0, 4(%rcx)
 	js	.Lend_no
@@ -292,7 +295,7 @@
 	jne	.Lend_no
 	cmp	%esi, (%rdx,%rdi,8)
 	ja	.Lend_no
-	mov	%esi, 4(%rdx,%rdi,8)
+	mov	%esi, POOL_END(%rdx,%rdi,4)
 	RSEQ_END
 	mov	$1, %eax
 	ret
@@ -302,16 +305,15 @@
 	RSEQ_ABORT
 	END rn_set_end
 
-/* rn_move_bin(class edi, area rsi, pool rdx, old_base ecx, new_base r8d, new_end r9d): rbx is saved outside of the
- * section; copies the slots above old_base up to current to above new_base;
- *   commit: {current, end} in one store of 64 bits */
+/* rn_move_bin(class edi, area rsi, pool rdx, old_base ecx, new_base r8d): end = 0; copies the slots above old_base up
+ * to current to above new_base;
+ *   commit: current = the new one */
 	HIDDEN_FUNCTION rn_move_bin
-	push	%rbx
-	CFI_ADJUST 8
-	.cfi_rel_offset rbx, 0
 	mov	%edi, %edi
 	mov	%ecx, %ecx
+	add	%rdx, %rcx
 	mov	%r8d, %r8d
+	add	%rdx, %r8
 	RSEQ_BEGIN_AT rsi, rax
 	cmpl	$0, 4(%rsi)
 	js	.Lmove_no
@@ -320,37 +322,25 @@
 	mov	rn_fast+16(%rip), %r10
 	cmp	%rdx, (%r10,%rax,8)
 	jne	.Lmove_no
-	mov	(%rdx,%rdi,8), %eax
-	sub	%ecx, %eax
-	lea	(%rdx,%rcx), %r10
-	lea	(%rdx,%r8), %r11
+	mov	%edx, POOL_END(%rdx,%rdi,4)
+	mov	(%rdx,%rdi,8), %rax
+	sub	%rcx, %rax
+	lea	(%r8,%rax), %r11
 .Lmove_next:
-	test	%eax, %eax
+	test	%rax, %rax
 	je	.Lmove_done
-	mov	(%r10,%rax), %rbx
-	mov	%rbx, (%r11,%rax)
-	sub	$8, %eax
+	mov	(%rcx,%rax), %r10
+	mov	%r10, (%r8,%rax)
+	sub	$8, %rax
 	jmp	.Lmove_next
 .Lmove_done:
-	mov	(%rdx,%rdi,8), %eax
-	sub	%ecx, %eax
-	add	%r8d, %eax
-	mov	%r9, %r10
-	shl	$32, %r10
-	or	%r10, %rax
-	mov	%rax, (%rdx,%rdi,8)
+	mov	%r11, (%rdx,%rdi,8)
 	RSEQ_END
 	mov	$1, %eax
-	pop	%rbx
-	CFI_ADJUST -8
 	ret
-	CFI_ADJUST 8
 .Lmove_no:
 	xor	%eax, %eax
-	pop	%rbx
-	CFI_ADJUST -8
 	ret
-	CFI_ADJUST 8
 	RSEQ_ABORT
 	END rn_move_bin
 

@@ -23,8 +23,7 @@ void pool_yield(struct pool *pool) {
     __atomic_store_n(&pool->fresh_seen, backend_fresh(), __ATOMIC_RELAXED);
     for (unsigned i = RN_CLASSES - 1; size_classes[i].size >= POOL_BIG; i--) {
         void *batch[YIELD_BATCH];
-        uint32_t current = atomic_load_explicit(&pool->bins[i].current, memory_order_relaxed);
-        if (current == __atomic_load_n(&pool->room[i].base, __ATOMIC_RELAXED))
+        if (bin_current(pool, i) == __atomic_load_n(&pool->room[i].base, __ATOMIC_RELAXED))
             continue;
         size_t count = rn_pop_batch(i, batch, YIELD_BATCH, rn_thread.area);
         if (count)

@@ -34,8 +34,10 @@ void pools_check(void) {
         size_t bytes = 0;
         for (unsigned i = 1; i < RN_CLASSES; i++) {
             const struct bin_room *room = &pool->room[i];
-            uint32_t current = pool->bins[i].current, end = pool->bins[i].end;
-            CHECK(room->base <= current && current <= end && end == room->base + SLOT * room->capacity);
+            uint32_t current = bin_current(pool, i), end = bin_end(pool, i);
+            CHECK(room->base <= current && current <= room->base + SLOT * room->slots);
+            CHECK(room->capacity == 0 ? end <= room->base : end == room->base + SLOT * room->capacity);
+            CHECK(room->capacity == 0 || current <= end);
             CHECK(room->capacity <= room->slots || room->capacity == 0);
             void **mark = (void **)(void *)((char *)pool + room->base);
             CHECK(*mark == (char *)mark + 1);

@@ -23,7 +23,7 @@ proctype Last() {
         do
         :: i < IDS ->
             assert(pool_of[i] == i && !lock[i] && SLOT(i, base[i]) == MARK);
-            assert(base[i] <= current[i] && current[i] <= end_of[i] && end_of[i] <= base[i] + SLOTS);
+            assert(base[i] <= current[i] && (current[i] <= end_of[i] || end_of[i] == 0) && end_of[i] <= base[i] + SLOTS);
             assert((place[0] == POOL + i) + (place[1] == POOL + i) == current[i] - base[i]);
             assert(current[i] < base[i] + 1 || place[SLOT(i, base[i] + 1)] == POOL + i);
             assert(current[i] < base[i] + 2 || place[SLOT(i, base[i] + 2)] == POOL + i);

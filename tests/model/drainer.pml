@@ -1,7 +1,7 @@
 /* drainer.pml: emptying the pools of other ids (drain_ids and pool_empty in frontend/pool.c). Included by drain.pml and
  * fork.pml. */
 inline pool_empty(i) {
-    assert(base[i] <= current[i] && current[i] <= end_of[i] && end_of[i] <= base[i] + SLOTS);
+    assert(base[i] <= current[i] && (current[i] <= end_of[i] || end_of[i] == 0) && end_of[i] <= base[i] + SLOTS);
     n = current[i];
     current[i] = base[i];
 #ifdef GROW

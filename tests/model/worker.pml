@@ -109,18 +109,18 @@ move: /* bin_move: array_take, rn_move_bin. In the code the new array is bigger:
     BEGIN;
     STEP(if :: pool != MINE || current[MINE] > base[MINE] + room -> goto grow_end :: else fi;
          n = current[MINE] - base[MINE]; e = n);
+#ifndef OPEN_MOVE
+    STEP(end_of[MINE] = 0);
+#endif
     do
     :: e > 0 -> STEP(SLOT(MINE, TO + e) = SLOT(MINE, base[MINE] + e); e--)
     :: else -> break
     od;
-#ifdef SPLIT_MOVE
-    STEP(current[MINE] = TO + n);
-    COMMIT(end_of[MINE] = TO + room);
-#else
-    COMMIT(current[MINE] = TO + n; end_of[MINE] = TO + room);
-#endif
+    COMMIT(current[MINE] = TO + n);
     base[MINE] = TO;
-grow_end: /* array_give: of the old array, or of the new one if the sequence did not end */
+    atomic { SLOT(MINE, TO) = LINK; SLOT(MINE, TO + 1) = NONE; SLOT(MINE, TO + 2) = NONE }
+    goto end_set;
+grow_end: /* array_give: of the new one if the sequence did not end */
     atomic { LEAVE; SLOT(MINE, TO) = LINK; SLOT(MINE, TO + 1) = NONE; SLOT(MINE, TO + 2) = NONE }
     atomic {
         assert(lock[MINE]); /* nobody else dropped it */

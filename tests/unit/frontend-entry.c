@@ -18,7 +18,7 @@ static void *own_pool(void *result) {
     return NULL;
 }
 
-static uint32_t top(struct pool *pool) { return bin_word(&pool->bins[CLASS].current); }
+static uint32_t top(struct pool *pool) { return bin_current(pool, CLASS); }
 
 /* Without rseq, where a thread's id stays. What pool a thread used last is a hint: it may be another's, or stopped. */
 static void entered(void *options) {
@@ -89,6 +89,56 @@ static void stopped(void *options) {
     CHECK(other == stopped_pool && top(other) > other->room[CLASS].base);
 }
 
+/* ---- Where a pool lies, and what a bin is without an end ---- */
+
+enum { MANY = 1000 };
+
+/* A pool is offered a place where the low half of its addresses would wrap around. */
+static void placed(void *options) {
+    uintptr_t wrap = (uintptr_t)0x5000 << 32;
+    script_play(&(struct script){.place_size = POOL_MEMORY, .place = wrap - POOL_MEMORY / 2});
+    CHECK(setenv("RNALLOC_OPTIONS", options, 1) == 0);
+    struct pool *own;
+    (void)own_pool((void *)&own);
+    script_stop();
+    uintptr_t first = (uintptr_t)own, last = first + own->limit - 1;
+    CHECK(own->limit == POOL_MEMORY && (first ^ last) >> 32 == 0 && (last < wrap - POOL_MEMORY / 2 || first > wrap));
+    static void *blocks[MANY];
+    for (unsigned i = 0; i < MANY; i++)
+        blocks[i] = rnAlloc(size_classes[CLASS].size);
+    for (unsigned i = 0; i < MANY; i++)
+        rnFree(blocks[i]);
+    CHECK(top(own) > own->room[CLASS].base + SLOT);
+}
+
+/* A move of the bin that was broken off after it had closed the bin: as the assembly and bin_move leave it. */
+static void closed_by_a_move(void *options) {
+    CHECK(setenv("RNALLOC_OPTIONS", options, 1) == 0 && rnMode().kind == RN_MODE_THREAD);
+    size_t size = size_classes[CLASS].size;
+    static void *blocks[MANY];
+    for (unsigned i = 0; i < MANY; i++)
+        blocks[i] = rnAlloc(size);
+    for (unsigned i = 0; i < MANY; i++)
+        rnFree(blocks[i]);
+    struct pool *own;
+    (void)own_pool((void *)&own);
+    struct bin_room *room = &own->room[CLASS];
+    uint32_t held = top(own);
+    CHECK(held > room->base + 2 * SLOT && bin_end(own, CLASS) == room->base + SLOT * room->capacity);
+    CHECK(rn_move_bin(CLASS, rn_thread.area, own, room->base, room->base) && top(own) == held);
+    CHECK(bin_end(own, CLASS) == 0);
+    capacity_change(own, room, 0, size);
+
+    /* It gives what it has, and the next that is freed opens it. */
+    void *one = rnAlloc(size), *two = rnAlloc(size);
+    CHECK(top(own) == held - 2 * SLOT && room->capacity == 0 && bin_end(own, CLASS) == 0);
+    rnFree(one);
+    CHECK(room->capacity != 0 && bin_end(own, CLASS) == room->base + SLOT * room->capacity);
+    rnFree(two);
+    CHECK(top(own) >= room->base && top(own) <= bin_end(own, CLASS));
+    heap_check();
+}
+
 static void test_entered(void **state) {
     (void)state;
     assert_int_equal(child_fails(entered, (char[]){"helper=0,rseq=0"}), 0);
@@ -100,7 +150,23 @@ static void test_stopped(void **state) {
     assert_int_equal(child_fails(stopped, (char[]){"helper=0,cid=0"}), 0);
 }
 
+static void test_placed(void **state) {
+    (void)state;
+    assert_int_equal(child_fails(placed, (char[]){"helper=0"}), 0);
+    assert_int_equal(child_fails(placed, (char[]){"helper=0,rseq=0"}), 0);
+}
+
+static void test_closed_by_a_move(void **state) {
+    (void)state;
+    assert_int_equal(child_fails(closed_by_a_move, (char[]){"helper=0,rseq=0"}), 0);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_entered), cmocka_unit_test(test_stopped)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_entered),
+        cmocka_unit_test(test_stopped),
+        cmocka_unit_test(test_placed),
+        cmocka_unit_test(test_closed_by_a_move),
+    };
     return cmocka_run_group_tests_name("entry", tests, NULL, NULL);
 }

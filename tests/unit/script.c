@@ -116,6 +116,11 @@ void *__wrap_mmap(void *start, size_t size, int protection, int flags, int file,
     bool is_repair = flags & MAP_FIXED_NOREPLACE;
     if (is_refused || (!is_repair && fails(CALL_MMAP)))
         return MAP_FAILED;
+    if (size == now.place_size) {
+        now.place_size = 0;
+        start = (void *)now.place;
+        flags |= MAP_FIXED_NOREPLACE;
+    }
     void *got = map_aligned(start, size, protection, flags, file, offset);
     if (got != MAP_FAILED && !(flags & MAP_FIXED) && !is_repair)
         atomic_fetch_add(&mapped, size);

@@ -27,6 +27,8 @@ struct script {
     unsigned one_in;                 /* of so many calls one fails, by chance; 0 none */
     uint64_t seed;                   /* for one_in */
     unsigned always;                 /* bit of an enum script_call: all these fail */
+    size_t place_size;               /* the next mapping of this size, wherever asked for, lies */
+    uintptr_t place;                 /* here */
     bool strict_commit;              /* overcommit_memory is 2: its file says so, and no huge commitment is given */
     size_t page_size;                /* 0: the system's; seen by os_init */
     size_t address_limit;            /* RLIMIT_AS; 0: the system's; seen by os_init */

@@ -31,7 +31,7 @@ enum {
 unsigned class_of(size_t size) {
     if (size > RN_MAX_SMALL)
         return 0;
-    return atomic_load_explicit(&rn_fast.class_table[class_index_of(size)], memory_order_relaxed);
+    return atomic_load_explicit(&class_table[class_index_of(size)], memory_order_relaxed);
 }
 
 static void *no_memory(void) {

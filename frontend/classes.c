@@ -18,6 +18,7 @@ enum {
 static const size_t OWN_BYTES = (size_t)256 << 10;
 
 _Atomic uint8_t class_table[CLASS_TABLE_SIZE] RN_ALIGNED(RN_CACHE_LINE);
+_Atomic uint8_t slot_classes[CLASS_TABLE_SIZE];
 _Atomic uint8_t class_first[RN_CLASSES] RN_ALIGNED(RN_CACHE_LINE);
 
 /* By Boyer's and Moore's majority vote, but for a larger majority. */
@@ -26,8 +27,8 @@ static struct ballot {
     _Atomic uint8_t votes;
 } ballots[RN_CLASSES] RN_ALIGNED(RN_CACHE_LINE);
 
-static void entry_set(size_t index, unsigned class_index) {
-    atomic_store_explicit(&class_table[index], (uint8_t)class_index, memory_order_relaxed);
+static void entry_set(_Atomic uint8_t *table, size_t index, unsigned class_index) {
+    atomic_store_explicit(&table[index], (uint8_t)class_index, memory_order_relaxed);
 }
 
 static unsigned entry_get(size_t size) {
@@ -41,16 +42,18 @@ static size_t wide_size(size_t size) {
     return round_up(size, below / WIDE_STEPS);
 }
 
-void classes_init(bool wide) {
-    unsigned previous = 0, class_index = 1;
-    for (size_t size = 0; size <= RN_MAX_SMALL; size += size < CLASS_FINE_MAX ? 8 : CLASS_COARSE_STEP) {
-        size_t room = wide ? wide_size(size) : size;
-        while (size_classes[class_index].size < room)
-            class_index++;
+void classes_init(_Atomic uint8_t table[CLASS_TABLE_SIZE], bool wide) {
+    unsigned previous = 0;
+    size_t index = 0;
+    for (unsigned class_index = 1; class_index < RN_CLASSES; class_index++) {
+        size_t size = size_classes[class_index].size;
+        if (wide && wide_size(size) != size)
+            continue;
         if (class_index > previous + 1)
             atomic_store_explicit(&class_first[class_index], (uint8_t)(previous + 1), memory_order_relaxed);
         previous = class_index;
-        entry_set(class_index_of(size), class_index);
+        for (size_t end = class_index_of(size); index <= end; index++)
+            entry_set(table, index, class_index);
     }
 }
 
@@ -59,7 +62,7 @@ static bool has_own(unsigned class_index) { return entry_get(size_classes[class_
 static void give_own(unsigned class_index) {
     size_t end = class_index_of(size_classes[class_index].size);
     for (size_t i = class_index_of(size_classes[class_index - 1].size) + 1; i <= end; i++)
-        entry_set(i, class_index);
+        entry_set(class_table, i, class_index);
 }
 
 /* The narrowest class for the size, of those that `class_index` may stand in for. */

@@ -14,6 +14,7 @@ static uint32_t generation = 1;
 
 void hardened_init(void) {
     canary_init();
+    classes_init(slot_classes, false);
     rn_hardened = true;
 }
 
@@ -34,7 +35,7 @@ static unsigned class_for(size_t size, size_t alignment) {
     size_t aligned = size_aligned(whole, alignment);
     if (aligned > RN_MAX_SMALL)
         return LARGE;
-    return atomic_load_explicit(&class_table[class_index_of(aligned)], memory_order_relaxed);
+    return atomic_load_explicit(&slot_classes[class_index_of(aligned)], memory_order_relaxed);
 }
 
 void *hardened_alloc(size_t size, size_t alignment, bool *zeroed) {

@@ -61,13 +61,12 @@ static void init_once(void) {
             mode_init();
             if (option_get(OPT_HARDENED))
                 hardened_init();
-            classes_init(!rn_hardened);
             mode_known = true;
         }
         first = pools_init();
         if (first) {
             if (!rn_hardened)
-                rn_fast.class_table = class_table;
+                classes_init(class_table, true);
             /* release: pairs with the acquire in library_is_ready */
             atomic_store_explicit(&ready, true, memory_order_release);
         }

@@ -27,13 +27,10 @@ const struct closed_pool rn_closed_pool = {
 
 /* Before mode_init: one id that leads to the closed pool, which is all that rn_new_area needs. */
 static struct pool *_Atomic first_table[1] = {(struct pool *)(uintptr_t)&rn_closed_pool};
-/* Every size is of class 0 at first, which leads to the slow path. */
-static const _Atomic uint8_t empty_table[CLASS_TABLE_SIZE];
 
-_Static_assert(offsetof(struct fast_path, id_offset) == 8 && offsetof(struct fast_path, pool_of) == 16,
+_Static_assert(offsetof(struct fast_path, id_offset) == 0 && offsetof(struct fast_path, pool_of) == 8,
                "the assembly reads them there");
 struct fast_path rn_fast = {
-    .class_table = empty_table,
     .id_offset = offsetof(struct area, cpu_id),
     .pool_of = first_table,
 };

@@ -156,10 +156,9 @@ static inline void bin_clear(struct pool *pool, unsigned class_index, uint32_t b
 #endif
 }
 
-/* What the assembly reads: the class of each size, where in an area the id stands, and the pool of each id. Written at
- * initialisation; in a cache line that nothing else dirties. */
+/* What the assembly reads: where in an area the id stands, and the pool of each id. Written at initialisation; in a
+ * cache line that nothing else dirties. */
 struct fast_path {
-    const _Atomic uint8_t *class_table;
     uint64_t id_offset;
     struct pool *_Atomic *pool_of;
 } RN_ALIGNED(RN_CACHE_LINE);

@@ -26,7 +26,7 @@
 	THREAD_PLACE x4, x3
 	ldr	x3, [x4, x3]
 	ADDRESS_HIDDEN x5, rn_fast
-	ldp	x4, x5, [x5, 8]
+	ldp	x4, x5, [x5]
 .endm
 
 /* The section of malloc: the object in x0, and back to the caller. */
@@ -47,7 +47,7 @@
 .endm
 
 /* malloc(size in x0):
- *   class = class_table[size <= 1024 ? (size + 7) >> 3 : 112 + ((size + 63) >> 6)]
+ *   class = class_table[size <= 1024 ? size : 1008 + ((size + 63) >> 6)]
  *   restart: area->rseq_cs = &pop_cs
  *   start:   if area->cpu_id < 0: slow
  *            pool = pool_of[area->id]
@@ -55,16 +55,15 @@
  *            p    = pool.slot[n]
  *            if p is the bottom mark: slow
  *   commit:  pool.bin[class].current = n - 1
- * p takes the register of the size, which the slow path gets back from x2 = size + 7.
+ * p takes the register of the size, which the slow path gets back from x2.
  */
 .macro ALLOC_BODY slow:req
-	add	x2, x0, 7
+	mov	x2, x0
 	cmp	x0, CLASS_FINE_MAX
 	b.hi	.Lcoarse\@
-	lsr	x1, x2, 3
-.Lindex\@:
-	LOAD_HIDDEN x3, rn_fast
-	ldrb	w1, [x3, x1]
+	ADDRESS_HIDDEN x3, class_table
+	ldrb	w1, [x3, x0]
+.Lclass\@:
 	LOAD_CONTEXT
 	POP_OBJECT .Lslow\@
 .Lcoarse\@:
@@ -73,11 +72,13 @@
 	add	x1, x0, 63
 	lsr	x1, x1, 6
 	add	x1, x1, CLASS_COARSE_BASE
-	b	.Lindex\@
+	ADDRESS_HIDDEN x3, class_table
+	ldrb	w1, [x3, x1]
+	b	.Lclass\@
 .Llarge\@:
 	mov	w1, 0
 .Lslow\@:
-	sub	x0, x2, 7
+	mov	x0, x2
 	b	\slow
 	RSEQ_ABORT
 .endm
@@ -181,9 +182,9 @@
 .macro LOAD_POOL pool:req, area:req, none:req
 	ldr	w9, [\area, 4]
 	tbnz	w9, 31, \none
-	LOAD_HIDDEN x9, rn_fast, 8
+	LOAD_HIDDEN x9, rn_fast
 	ldr	w9, [\area, x9]
-	LOAD_HIDDEN \pool, rn_fast, 16
+	LOAD_HIDDEN \pool, rn_fast, 8
 	ldr	\pool, [\pool, x9, lsl 3]
 .endm
 

@@ -15,7 +15,7 @@
  * Loads are in order on this machine, so those of the bin come after that of `open`.
  *
  * Register use in the sections: rdx area, r8 offset of the id in it, rsi pool, rcx class, r11 the bin's `current`, r10
- * what it holds, a slot's address; for OTHER_POOL r9 the place of rn_thread, r10 the id, r11 free.
+ * what it holds, a slot's address; r9 is free; for OTHER_POOL r10 the id, r11 free too.
  */
 #include "frontend/class_index.h"
 #include "frontend/pool_layout.h"
@@ -30,14 +30,15 @@
 	mov	rn_thread@gottpoff(%rip), %r9
 	mov	%fs:(%r9), %rdx
 	mov	%fs:8(%r9), %rsi
-	mov	rn_fast+8(%rip), %r8
+	mov	rn_fast(%rip), %r8
 .endm
 
 /* Behind a section: the thread has another id than the pool it used last, or that is stopped. Takes the id's pool, and
  * starts again; if that is the closed one, slow. The section begins anew before anything relies on it. */
 .macro OTHER_POOL slow:req
-	mov	rn_fast+16(%rip), %r11
+	mov	rn_fast+8(%rip), %r11
 	mov	(%r11,%r10,8), %rsi
+	mov	rn_thread@gottpoff(%rip), %r9
 	mov	%rsi, %fs:8(%r9)
 	cmp	%r10d, POOL_OPEN(%rsi)
 	RSEQ_AGAIN_IF e
@@ -46,7 +47,8 @@
 
 /* The section of malloc, with the class in ecx: the object in rax, and back to the caller. `current` and the slot are
  * addressed by a register alone: so Intel's CPUs (Golden Cove and later) hand what is stored to the next load of it at
- * once, and with an index in the address they do not, or at times. */
+ * once, and with an index in the address they do not, or at times. The object below is fetched into the near caches:
+ * it is the class's next, and where many were freed it has long left them. Of an empty bin that is the mark itself. */
 .macro POP_OBJECT slow:req
 	LOAD_CONTEXT
 	RSEQ_BEGIN
@@ -61,6 +63,8 @@
 	test	$1, %al
 	jne	\slow
 	sub	$8, %r10
+	mov	(%r10), %r9
+	prefetcht0	(%r9)
 	mov	%r10, (%r11)
 	RSEQ_END
 	ret
@@ -69,7 +73,7 @@
 .endm
 
 /* malloc(size in rdi):
- *   class = class_table[size <= 1024 ? (size + 7) >> 3 : 112 + ((size + 63) >> 6)]
+ *   class = class_table[size <= 1024 ? size : 1008 + ((size + 63) >> 6)]
  *   restart: area->rseq_cs = &pop_cs
  *   start:   if area->cpu_id < 0: slow
  *            pool = thread.pool
@@ -77,6 +81,7 @@
  *            slot = pool.current[class]
  *            p    = *slot
  *            if p is the bottom mark: slow
+ *            prefetch slot[-1]
  *   commit:  pool.current[class] = slot - 1
  *   other:   thread.pool = pool_of[area->id]
  *            if thread.pool.open == area->id: restart, else: slow
@@ -84,11 +89,8 @@
 .macro ALLOC_BODY slow:req
 	cmp	$CLASS_FINE_MAX, %rdi
 	ja	.Lcoarse\@
-	lea	7(%rdi), %ecx
-	shr	$3, %ecx
-.Lindex\@:
-	mov	rn_fast(%rip), %rsi
-	movzbl	(%rsi,%rcx), %ecx
+	lea	class_table(%rip), %rcx
+	movzbl	(%rcx,%rdi), %ecx
 .Lclass\@:
 	POP_OBJECT .Lslow\@
 .Lcoarse\@:
@@ -96,8 +98,9 @@
 	ja	.Llarge\@
 	lea	CLASS_COARSE_STEP-1(%rdi), %ecx
 	shr	$CLASS_COARSE_SHIFT, %ecx
-	add	$CLASS_COARSE_BASE, %ecx
-	jmp	.Lindex\@
+	lea	class_table+CLASS_COARSE_BASE(%rip), %rsi
+	movzbl	(%rsi,%rcx), %ecx
+	jmp	.Lclass\@
 .Llarge\@:
 	xor	%ecx, %ecx
 .Lslow\@:
@@ -211,9 +214,9 @@
 	RSEQ_BEGIN_AT rcx, rax
 	cmpl	$0, 4(%rcx)
 	js	.Lpush_none
-	mov	rn_fast+8(%rip), %rax
+	mov	rn_fast(%rip), %rax
 	mov	(%rcx,%rax), %eax
-	mov	rn_fast+16(%rip), %r8
+	mov	rn_fast+8(%rip), %r8
 	mov	(%r8,%rax,8), %rax
 	mov	(%rax,%rdi,8), %r10
 	mov	POOL_END(%rax,%rdi,4), %r11d
@@ -249,9 +252,9 @@
 	RSEQ_BEGIN_AT rcx, rax
 	cmpl	$0, 4(%rcx)
 	js	.Lpop_none
-	mov	rn_fast+8(%rip), %rax
+	mov	rn_fast(%rip), %rax
 	mov	(%rcx,%rax), %eax
-	mov	rn_fast+16(%rip), %r8
+	mov	rn_fast+8(%rip), %r8
 	mov	(%r8,%rax,8), %rax
 	mov	(%rax,%rdi,8), %r10
 	xor	%r8d, %r8d
@@ -288,9 +291,9 @@
 	RSEQ_BEGIN_AT rcx, rax
 	cmpl	$0, 4(%rcx)
 	js	.Lend_no
-	mov	rn_fast+8(%rip), %rax
+	mov	rn_fast(%rip), %rax
 	mov	(%rcx,%rax), %eax
-	mov	rn_fast+16(%rip), %r8
+	mov	rn_fast+8(%rip), %r8
 	cmp	%rdx, (%r8,%rax,8)
 	jne	.Lend_no
 	cmp	%esi, (%rdx,%rdi,8)
@@ -317,9 +320,9 @@
 	RSEQ_BEGIN_AT rsi, rax
 	cmpl	$0, 4(%rsi)
 	js	.Lmove_no
-	mov	rn_fast+8(%rip), %rax
+	mov	rn_fast(%rip), %rax
 	mov	(%rsi,%rax), %eax
-	mov	rn_fast+16(%rip), %r10
+	mov	rn_fast+8(%rip), %r10
 	cmp	%rdx, (%r10,%rax,8)
 	jne	.Lmove_no
 	mov	%edx, POOL_END(%rdx,%rdi,4)

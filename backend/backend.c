@@ -43,6 +43,7 @@ struct commit {
     uintptr_t start, end;           /* to be made writable; empty if start == end */
     uintptr_t huge_start, huge_end; /* of it, what gets MADV_HUGEPAGE; the same if nothing does */
     uintptr_t sample;               /* the hugepage whose first fault is timed, or 0 */
+    size_t hugepages;               /* whole ones of the run, at least 1 */
     struct hugepage *ahead;         /* free ones behind the run, taken until they are writable too; or NULL */
     size_t ahead_length;
     unsigned donations;
@@ -50,7 +51,8 @@ struct commit {
 };
 
 /* Not the array: clearing it took longer than most of what follows. */
-static void commit_begin(struct commit *plan) {
+static void commit_begin(struct commit *plan, size_t pages) {
+    plan->hugepages = max_size(pages / HP_PAGES, 1);
     plan->start = plan->end = plan->sample = 0;
     plan->huge_start = plan->huge_end = 0;
     plan->donations = 0;
@@ -146,7 +148,8 @@ static void commit_plan(struct commit *plan, struct hugepage *hp, unsigned last,
     bool big = used + total_get(&backend_totals.dirty_free_pages) > SMALL_HEAP >> RN_PAGE_SHIFT;
     bool is_tail = last < HP_PAGES && last > HP_PAGES / 8 && used < TAIL_HEAP >> RN_PAGE_SHIFT;
     bool fresh = big && !is_tail && was_clean && !hp->advised;
-    bool advise = fresh && backend_config.hugepages && price_is_right();
+    bool first = plan->huge_start == plan->huge_end, may_sample = first && plan->donations == 0;
+    bool advise = fresh && backend_config.hugepages && price_is_right(may_sample || plan->sample);
     if ((hp->committed >= last && !advise) || (fresh && hugetlb_try(hp)))
         return;
     uintptr_t start = hp->base + (advise ? 0 : (uintptr_t)hp->committed << RN_PAGE_SHIFT);
@@ -155,8 +158,7 @@ static void commit_plan(struct commit *plan, struct hugepage *hp, unsigned last,
     plan->end = commit_end(hp, last, advise);
     if (!advise)
         return;
-    bool first = plan->huge_start == plan->huge_end;
-    if (plan->donations == 0 && price_sample_due(first))
+    if (price_sample_due(may_sample, plan->hugepages))
         plan->sample = hp->base;
     if (first)
         plan->huge_start = hp->base;
@@ -371,7 +373,7 @@ static uintptr_t run_alloc(const struct wish *wish, bool *clean, bool *donated) 
         wish->align > (size_t)1 << (RN_ADDRESS_BITS - RN_PAGE_SHIFT))
         return 0;
     struct commit plan;
-    commit_begin(&plan);
+    commit_begin(&plan, pages);
     lock_take(&backend_lock);
     uintptr_t start = wish->growing ? run_find_roomy(pages) : 0;
     if (!start)
@@ -483,7 +485,7 @@ int backend_extend(uintptr_t start, size_t pages, size_t wanted) {
     uintptr_t end = start + (pages << RN_PAGE_SHIFT);
     size_t more = wanted - pages;
     struct commit plan;
-    commit_begin(&plan);
+    commit_begin(&plan, more);
     if (more > SIZE_MAX >> (RN_PAGE_SHIFT + 1))
         return -ENOMEM;
     lock_take(&backend_lock);

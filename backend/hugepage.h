@@ -144,8 +144,8 @@ extern struct backend_config backend_config;
 
 /* price.c: whether a fresh hugepage shall be a huge page, and whether it is time to sample what one costs. Under
  * backend_lock. */
-bool price_is_right(void);
-bool price_sample_due(bool first);
+bool price_is_right(bool sampled);
+bool price_sample_due(bool first, size_t hugepages);
 /* More fresh ones, not to be sampled. */
 void price_count(size_t hugepages);
 /* Faults a fresh huge page in, as its owner is about to do anyway. Returns whether that was dear. Takes backend_lock.

@@ -1,19 +1,20 @@
 /* price.c: what a huge page costs here and now.
  *
- * A fresh huge page costs 0.1 ms where there is memory for it, a quarter of what the same in base pages costs. But in a
- * virtual machine whose host took the guest's free huge pages back, it costs 1 ms and more, and base pages do not,
+ * A fresh huge page costs 0.1 or 0.2 ms where there is memory for it, a third of what the same in base pages costs. But
+ * in a virtual machine whose host took the guest's free huge pages back, it costs 1 to 5 ms, and base pages do not,
  * since the guest has fragments that it kept. So one in a while is faulted in under the clock, and where two in a row
  * were dear, the next fresh hugepages are left to base pages: more of them each time. One alone proves nothing:
- * where many threads share the CPUs, or change mappings, a fault now and then takes longer than it costs. */
+ * where many threads share the CPUs, or change mappings, a fault now and then takes longer than it costs. But from the
+ * first dear one on there are huge pages only behind a sample that was not, in the same run. */
 #include "backend/hugepage.h"
 #include "base/os.h"
 
 enum {
-    EVERY = 8,        /* fresh huge pages from one sample to the next */
-    MOST_NS = 400000, /* what the base pages of a hugepage cost */
-    PAUSE = 8,        /* hugepages left to base pages after a dear one, doubled for each one in a row */
-    DOUBLINGS = 5,
-    PROOF = 2, /* dear samples in a row that count */
+    EVERY = 8,        /* fresh huge pages from one sample to the next, in runs of less than two */
+    MOST_NS = 600000, /* what the base pages of a hugepage cost */
+    PAUSE = 8,        /* hugepages left to base pages after a dear one, four times as many for each one in a row, */
+    DOUBLINGS = 5,    /* up to 256 */
+    PROOF = 2,        /* dear samples in a row that count */
 };
 
 /* Under backend_lock. */
@@ -21,17 +22,17 @@ static unsigned next_in; /* fresh huge pages until the next sample */
 static unsigned dear;    /* samples in a row that were too dear */
 static unsigned pause;   /* fresh hugepages that shall not be huge yet */
 
-bool price_is_right(void) {
+bool price_is_right(bool sampled) {
     if (pause == 0)
-        return true;
+        return sampled || dear == 0;
     pause--;
     return false;
 }
 
-/* `first`: of its run. Others are only counted: programs write a block from its start, and many never reach its end,
- * which a sample there would make resident. */
-bool price_sample_due(bool first) {
-    if (next_in || !first) {
+/* `first`: of its run, which has so many whole hugepages. Others are only counted: programs write a block from its
+ * start, and many never reach its end, which a sample there would make resident. */
+bool price_sample_due(bool first, size_t hugepages) {
+    if (!first || (next_in && hugepages < 2)) {
         next_in -= next_in != 0;
         return false;
     }
@@ -49,7 +50,7 @@ bool price_take(uintptr_t hugepage) {
     lock_take(&backend_lock);
     dear = was_dear ? dear + 1 : 0;
     if (dear >= PROOF)
-        pause = PAUSE << min_size(dear - PROOF, DOUBLINGS);
+        pause = PAUSE << min_size((size_t)2 * (dear - PROOF), DOUBLINGS);
     if (was_dear)
         next_in = 0;
     lock_drop(&backend_lock);

@@ -35,6 +35,51 @@ static void dear(void *script) {
     CHECK(advised >= 1 && advised <= 8 + 3);
 }
 
+static size_t advised(void) { return script_advised() / BACKEND_HUGE_SIZE; }
+
+static void begin(struct script *script) {
+    os_init();
+    backend_init(&plain);
+    script_play(script);
+    CHECK(run_alloc(&model, &model.run[0], (size_t)16 * HUGE_PAGES, 1));
+}
+
+/* It becomes dear while blocks of four hugepages come to be: the first of each is a sample, and nothing is behind it.
+ */
+static void becomes_dear(void *script) {
+    begin(script);
+    script_play(&(struct script){.plays_clocks = true, .populate_cost_ns = 5 * MS});
+    size_t before = advised();
+    for (unsigned slot = 1; slot <= 10; slot++)
+        CHECK(run_alloc(&model, &model.run[slot], (size_t)4 * HUGE_PAGES, 1));
+    CHECK(advised() - before >= 2 && advised() - before <= 3);
+    script_stop();
+    runs_check(&model);
+    runs_free_all(&model);
+}
+
+/* Once it was dear, a run that takes another's pages for its start, and so has no sample, asks for no huge pages. */
+static void dear_unsampled(void *script) {
+    begin(script);
+    CHECK(run_alloc(&model, &model.run[1], (size_t)4 * HUGE_PAGES, 1) && advised() == 2);
+    run_free(&model, &model.run[0]);
+    CHECK(run_alloc(&model, &model.run[2], (size_t)60 * HUGE_PAGES, 1) && advised() == 2);
+    script_stop();
+    runs_check(&model);
+    runs_free_all(&model);
+}
+
+static void test_becomes_dear(void **state) {
+    (void)state;
+    assert_int_equal(child_fails(becomes_dear, &(struct script){.plays_clocks = true, .populate_cost_ns = MS / 10}), 0);
+}
+
+static void test_dear_unsampled(void **state) {
+    (void)state;
+    assert_int_equal(child_fails(dear_unsampled, &(struct script){.plays_clocks = true, .populate_cost_ns = 5 * MS}),
+                     0);
+}
+
 static void test_cheap(void **state) {
     (void)state;
     assert_int_equal(child_fails(cheap, &(struct script){.plays_clocks = true, .populate_cost_ns = MS / 10}), 0);
@@ -54,9 +99,8 @@ static void test_preempted(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cheap),
-        cmocka_unit_test(test_dear),
-        cmocka_unit_test(test_preempted),
+        cmocka_unit_test(test_cheap),        cmocka_unit_test(test_dear),           cmocka_unit_test(test_preempted),
+        cmocka_unit_test(test_becomes_dear), cmocka_unit_test(test_dear_unsampled),
     };
     return cmocka_run_group_tests_name("price", tests, NULL, NULL);
 }

@@ -43,7 +43,9 @@ struct commit {
     uintptr_t start, end;           /* to be made writable; empty if start == end */
     uintptr_t huge_start, huge_end; /* of it, what gets MADV_HUGEPAGE; the same if nothing does */
     uintptr_t sample;               /* the hugepage whose first fault is timed, or 0 */
-    size_t hugepages;               /* whole ones of the run, at least 1 */
+    uintptr_t sample_from;          /* not before: others' pages will come there */
+    bool may_sample;                /* and in it nothing was, yet */
+    size_t hugepages;               /* whole ones of the run behind it, at least 1 */
     struct hugepage *ahead;         /* free ones behind the run, taken until they are writable too; or NULL */
     size_t ahead_length;
     unsigned donations;
@@ -53,6 +55,8 @@ struct commit {
 /* Not the array: clearing it took longer than most of what follows. */
 static void commit_begin(struct commit *plan, size_t pages) {
     plan->hugepages = max_size(pages / HP_PAGES, 1);
+    plan->sample_from = 0;
+    plan->may_sample = true;
     plan->start = plan->end = plan->sample = 0;
     plan->huge_start = plan->huge_end = 0;
     plan->donations = 0;
@@ -148,7 +152,7 @@ static void commit_plan(struct commit *plan, struct hugepage *hp, unsigned last,
     bool big = used + total_get(&backend_totals.dirty_free_pages) > SMALL_HEAP >> RN_PAGE_SHIFT;
     bool is_tail = last < HP_PAGES && last > HP_PAGES / 8 && used < TAIL_HEAP >> RN_PAGE_SHIFT;
     bool fresh = big && !is_tail && was_clean && !hp->advised;
-    bool first = plan->huge_start == plan->huge_end, may_sample = first && plan->donations == 0;
+    bool may_sample = plan->may_sample && plan->donations == 0 && hp->base + HP_SIZE > plan->sample_from;
     bool advise = fresh && backend_config.hugepages && price_is_right(may_sample || plan->sample);
     if ((hp->committed >= last && !advise) || (fresh && hugetlb_try(hp)))
         return;
@@ -160,7 +164,8 @@ static void commit_plan(struct commit *plan, struct hugepage *hp, unsigned last,
         return;
     if (price_sample_due(may_sample, plan->hugepages))
         plan->sample = hp->base;
-    if (first)
+    plan->may_sample = plan->may_sample && !may_sample;
+    if (plan->huge_start == plan->huge_end)
         plan->huge_start = hp->base;
     plan->huge_end = hp->base + HP_SIZE;
     hp->advised = true;
@@ -373,7 +378,7 @@ static uintptr_t run_alloc(const struct wish *wish, bool *clean, bool *donated) 
         wish->align > (size_t)1 << (RN_ADDRESS_BITS - RN_PAGE_SHIFT))
         return 0;
     struct commit plan;
-    commit_begin(&plan, pages);
+    commit_begin(&plan, pages - wish->filled);
     lock_take(&backend_lock);
     uintptr_t start = wish->growing ? run_find_roomy(pages) : 0;
     if (!start)
@@ -389,6 +394,8 @@ static uintptr_t run_alloc(const struct wish *wish, bool *clean, bool *donated) 
         start = run_find(wish);
     }
     size_t taken = pages;
+    if (wish->filled)
+        plan.sample_from = start + (wish->filled << RN_PAGE_SHIFT);
     if (pages >= HP_PAGES || wish->growing)
         taken = wish->filled + donate(&plan, start + (wish->filled << RN_PAGE_SHIFT), pages - wish->filled);
     *clean = run_use(start, taken, wish->owner, &plan);

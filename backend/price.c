@@ -32,7 +32,7 @@ bool price_is_right(bool sampled) {
 /* `first`: of its run, which has so many whole hugepages. Others are only counted: programs write a block from its
  * start, and many never reach its end, which a sample there would make resident. */
 bool price_sample_due(bool first, size_t hugepages) {
-    if (!first || (next_in && hugepages < 2)) {
+    if (!first || (next_in && hugepages < 2 && dear == 0)) {
         next_in -= next_in != 0;
         return false;
     }

@@ -176,8 +176,10 @@ static bool bin_move(struct pool *pool, unsigned class_index, uint32_t capacity)
     if (!base)
         return false;
     bool moved = rn_move_bin(class_index, rn_thread.area, pool, room->base, base) != 0;
-    if (bin_end(pool, class_index) == 0) /* at times also where it failed */
+    if (bin_end(pool, class_index) == 0) { /* at times also where it failed */
+        room->learned = room->capacity;
         capacity_change(pool, room, 0, size_classes[class_index].size);
+    }
     if (!moved) {
         array_give(pool, base, words);
         return false;
@@ -195,10 +197,11 @@ bool bin_grow(struct pool *pool, unsigned class_index) {
     if (__atomic_load_n(&room->capacity, __ATOMIC_RELAXED) >= most_capacity(class_index) || !lock_try(&pool->lock))
         return false;
     size_t size = size_classes[class_index].size;
-    uint32_t capacity = room->capacity ? room->capacity * 2 + 1 : first_capacity(class_index);
-    uint32_t held = (bin_current(pool, class_index) - room->base) / SLOT; /* without room, by a move that failed */
+    uint32_t held = (bin_current(pool, class_index) - room->base) / SLOT; /* a bin that a move closed keeps them */
+    uint32_t capacity = room->capacity ? room->capacity * 2 + 1
+                                       : (uint32_t)max_size(first_capacity(class_index), room->learned);
     bool grown = false;
-    capacity = (uint32_t)min_size(max_size(capacity, held), most_capacity(class_index));
+    capacity = (uint32_t)max_size(min_size(capacity, most_capacity(class_index)), held);
     if (capacity > room->capacity &&
         (budget_find(pool, class_index, (capacity - room->capacity) * size) || !room->capacity)) {
         grown = (capacity <= room->slots || bin_move(pool, class_index, capacity)) &&

@@ -277,6 +277,7 @@ static size_t pool_empty(struct pool *pool) {
         bytes += (size_t)count * size_classes[i].size;
         capacity_change(pool, room, 0, size_classes[i].size);
         room->overflowed = false;
+        room->learned = 0;
     }
     return bytes;
 }

@@ -84,6 +84,7 @@ struct bin_room {
     uint32_t base;     /* offset of the mark */
     uint32_t slots;    /* in the array */
     uint32_t capacity; /* of them usable: end == base + 8 * capacity; 0: end may be 0 too, whatever the bin holds */
+    uint32_t learned;  /* what a bin that a move closed had */
     uint32_t seen;     /* `current` at the last look: unchanged means cold */
     bool overflowed;   /* drained since the last growth */
 };
@@ -168,7 +169,8 @@ extern struct fast_path rn_fast;
 extern struct area rn_new_area;
 extern struct area rn_no_area;
 
-/* The assembly. All return what they did, having done it wholly or not at all; 0 when the thread has no pool now. */
+/* The assembly. All return what they did, having done it wholly or (but for rn_move_bin's closing) not at all; 0 when
+ * the thread has no pool now. */
 size_t rn_push_batch(unsigned class_index, void *const *objects, size_t count, struct area *area);
 size_t rn_pop_batch(unsigned class_index, void **objects, size_t count, struct area *area);
 /* Nonzero if `pool` is the thread's pool now and the bin's end was set. */

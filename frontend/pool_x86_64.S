@@ -3,9 +3,10 @@
  *
  * Rules, from rseq(2) and librseq's documentation: start_ip is the instruction after the store to rseq_cs; inside are
  * the load of the id, then of the pool, or of its `open`, then of the bin, all checks, and as last instruction the
- * single store that commits; no call; no register that is needed at the restart is written inside. abort_ip is
- * outside, preceded by the signature that the C library registered with, and goes back to the store. A branch out of a
- * section needs no care: the kernel looks at the instruction pointer.
+ * single store that commits (rn_move_bin alone also closes the bin inside, which does no harm unfinished); no call; no
+ * register that is needed at the restart is written inside. abort_ip is outside, preceded by the signature that the C
+ * library registered with, and goes back to the store. A branch out of a section needs no care: the kernel looks at the
+ * instruction pointer.
  *
  * The pool of malloc and free is the one that the thread used last, if it is open for the thread's id: a comparison
  * leads there, not an address made from the id. What these two store last is a slot, whose address came by the id, the
@@ -208,6 +209,7 @@
 /* rn_push_batch(class edi, objects rsi, count rdx, area rcx): pushes as many as there is room for.
  *   room = (end - current) / 8, at least 0; k = min(room, count); slots above current = objects;
  *   commit: current += 8 * k
+ * Halves of addresses have no sign.
  */
 	HIDDEN_FUNCTION rn_push_batch
 	mov	%edi, %edi
@@ -221,7 +223,7 @@
 	mov	(%rax,%rdi,8), %r10
 	mov	POOL_END(%rax,%rdi,4), %r11d
 	sub	%r10d, %r11d
-	jle	.Lpush_none
+	jbe	.Lpush_none
 	shr	$3, %r11d
 	cmp	%rdx, %r11
 	cmova	%rdx, %r11

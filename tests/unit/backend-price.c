@@ -48,9 +48,10 @@ static void begin(struct script *script) {
  */
 static void becomes_dear(void *script) {
     begin(script);
+    CHECK(run_alloc(&model, &model.run[1], HUGE_PAGES, 1)); /* a sample, the next in nine */
     script_play(&(struct script){.plays_clocks = true, .populate_cost_ns = 5 * MS});
     size_t before = advised();
-    for (unsigned slot = 1; slot <= 10; slot++)
+    for (unsigned slot = 2; slot <= 10; slot++)
         CHECK(run_alloc(&model, &model.run[slot], (size_t)4 * HUGE_PAGES, 1));
     CHECK(advised() - before >= 2 && advised() - before <= 3);
     script_stop();
@@ -67,6 +68,26 @@ static void dear_unsampled(void *script) {
     script_stop();
     runs_check(&model);
     runs_free_all(&model);
+}
+
+/* A block that grows into another place brings its pages along: none of them is a sample, which would be overwritten.
+ */
+static void grows(void *script) {
+    begin(script);
+    CHECK(run_alloc(&model, &model.run[1], (size_t)4 * HUGE_PAGES, 1));
+    for (size_t pages = (size_t)8 * HUGE_PAGES; pages <= (size_t)64 * HUGE_PAGES; pages *= 2) {
+        CHECK(run_grow(&model, &model.run[1], pages));
+        uintptr_t start = model.run[1].start, sample = script_populated();
+        CHECK(sample < start || sample >= start + pages / 2 * RN_PAGE);
+    }
+    script_stop();
+    runs_check(&model);
+    runs_free_all(&model);
+}
+
+static void test_grows(void **state) {
+    (void)state;
+    assert_int_equal(child_fails(grows, &(struct script){.plays_clocks = true, .populate_cost_ns = MS / 10}), 0);
 }
 
 static void test_becomes_dear(void **state) {
@@ -100,7 +121,7 @@ static void test_preempted(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cheap),        cmocka_unit_test(test_dear),           cmocka_unit_test(test_preempted),
-        cmocka_unit_test(test_becomes_dear), cmocka_unit_test(test_dear_unsampled),
+        cmocka_unit_test(test_becomes_dear), cmocka_unit_test(test_dear_unsampled), cmocka_unit_test(test_grows),
     };
     return cmocka_run_group_tests_name("price", tests, NULL, NULL);
 }

@@ -111,6 +111,59 @@ static void placed(void *options) {
     CHECK(top(own) > own->room[CLASS].base + SLOT);
 }
 
+/* Halves of addresses compare without a sign: an array of slots lies across an odd multiple of 2 GiB. */
+static void across_the_sign(void *options) {
+    enum { ABOVE = 0x2000, BATCH = 40 };
+    uintptr_t sign = (uintptr_t)0x500080000000;
+    script_play(&(struct script){.place_size = POOL_MEMORY, .place = sign - ABOVE});
+    CHECK(setenv("RNALLOC_OPTIONS", options, 1) == 0 && rnMode().kind == RN_MODE_THREAD);
+    static void *blocks[MANY];
+    for (unsigned i = 0; i < MANY; i++)
+        blocks[i] = rnAlloc(size_classes[CLASS].size);
+    script_stop();
+    for (unsigned i = 0; i < MANY; i++)
+        rnFree(blocks[i]);
+    struct pool *own;
+    (void)own_pool((void *)&own);
+    struct bin_room *room = &own->room[CLASS];
+    CHECK((uintptr_t)own == sign - ABOVE && room->base < ABOVE && bin_end(own, CLASS) > ABOVE + BATCH * SLOT);
+
+    /* Open, from one side to the other. */
+    uint32_t held = 0;
+    for (size_t count; (count = rn_pop_batch(CLASS, blocks + held, BATCH, rn_thread.area)) != 0;
+         held += (uint32_t)count)
+        CHECK(held + BATCH < MANY);
+    for (uint32_t i = 0; i < held; i += BATCH)
+        CHECK(rn_push_batch(CLASS, blocks + i, min_size(BATCH, held - i), rn_thread.area) == min_size(BATCH, held - i));
+    CHECK(top(own) == room->base + held * SLOT && top(own) > ABOVE);
+
+    /* Closed, with the top above and the end below. */
+    CHECK(rn_pop_batch(CLASS, blocks, BATCH, rn_thread.area) == BATCH);
+    uint32_t before = top(own);
+    CHECK(before > ABOVE);
+    CHECK(rn_move_bin(CLASS, rn_thread.area, own, room->base, room->base) && bin_end(own, CLASS) == 0);
+    CHECK(rn_push_batch(CLASS, blocks, BATCH, rn_thread.area) == 0 && top(own) == before);
+    CHECK(rn_set_end(CLASS, room->base + room->capacity * SLOT, own, rn_thread.area));
+    CHECK(rn_push_batch(CLASS, blocks, BATCH, rn_thread.area) == BATCH && top(own) == before + BATCH * SLOT);
+    heap_check();
+}
+
+/* Who is not on the pool changes nothing of it. */
+static void not_mine(void *options) {
+    CHECK(setenv("RNALLOC_OPTIONS", options, 1) == 0 && rnMode().kind == RN_MODE_THREAD);
+    struct pool *own;
+    (void)own_pool((void *)&own);
+    struct bin_room before = own->room[CLASS];
+    CHECK(before.capacity != 0);
+    uint32_t end = bin_end(own, CLASS), current = top(own);
+    struct area *area = rn_thread.area;
+    rn_thread.area = &rn_no_area;
+    CHECK(!bin_grow(own, CLASS) && !bin_grow(own, CLASS + 1));
+    rn_thread.area = area;
+    CHECK(own->room[CLASS].capacity == before.capacity && own->room[CLASS].base == before.base);
+    CHECK(bin_end(own, CLASS) == end && top(own) == current && own->room[CLASS + 1].capacity == 0);
+}
+
 /* A move of the bin that was broken off after it had closed the bin: as the assembly and bin_move leave it. */
 static void closed_by_a_move(void *options) {
     CHECK(setenv("RNALLOC_OPTIONS", options, 1) == 0 && rnMode().kind == RN_MODE_THREAD);
@@ -127,13 +180,14 @@ static void closed_by_a_move(void *options) {
     CHECK(held > room->base + 2 * SLOT && bin_end(own, CLASS) == room->base + SLOT * room->capacity);
     CHECK(rn_move_bin(CLASS, rn_thread.area, own, room->base, room->base) && top(own) == held);
     CHECK(bin_end(own, CLASS) == 0);
+    room->learned = room->capacity;
     capacity_change(own, room, 0, size);
 
     /* It gives what it has, and the next that is freed opens it. */
     void *one = rnAlloc(size), *two = rnAlloc(size);
     CHECK(top(own) == held - 2 * SLOT && room->capacity == 0 && bin_end(own, CLASS) == 0);
     rnFree(one);
-    CHECK(room->capacity != 0 && bin_end(own, CLASS) == room->base + SLOT * room->capacity);
+    CHECK(room->capacity >= room->learned && bin_end(own, CLASS) == room->base + SLOT * room->capacity);
     rnFree(two);
     CHECK(top(own) >= room->base && top(own) <= bin_end(own, CLASS));
     heap_check();
@@ -156,6 +210,16 @@ static void test_placed(void **state) {
     assert_int_equal(child_fails(placed, (char[]){"helper=0,rseq=0"}), 0);
 }
 
+static void test_across_the_sign(void **state) {
+    (void)state;
+    assert_int_equal(child_fails(across_the_sign, (char[]){"helper=0,rseq=0"}), 0);
+}
+
+static void test_not_mine(void **state) {
+    (void)state;
+    assert_int_equal(child_fails(not_mine, (char[]){"helper=0,rseq=0"}), 0);
+}
+
 static void test_closed_by_a_move(void **state) {
     (void)state;
     assert_int_equal(child_fails(closed_by_a_move, (char[]){"helper=0,rseq=0"}), 0);
@@ -163,10 +227,9 @@ static void test_closed_by_a_move(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_entered),
-        cmocka_unit_test(test_stopped),
-        cmocka_unit_test(test_placed),
-        cmocka_unit_test(test_closed_by_a_move),
+        cmocka_unit_test(test_entered),  cmocka_unit_test(test_stopped),
+        cmocka_unit_test(test_placed),   cmocka_unit_test(test_across_the_sign),
+        cmocka_unit_test(test_not_mine), cmocka_unit_test(test_closed_by_a_move),
     };
     return cmocka_run_group_tests_name("entry", tests, NULL, NULL);
 }

@@ -26,6 +26,7 @@ static _Atomic size_t mapped;
 static _Atomic uint64_t clock_offset_ms;
 static _Atomic uint64_t clock_ns; /* where the script plays it */
 static atomic_uint populated;
+static _Atomic uintptr_t populated_last;
 static _Atomic size_t advised;
 static _Thread_local void *repaired; /* os_move mends the target of a failed mremap: by chance, that does not fail */
 static unsigned losses;
@@ -43,6 +44,8 @@ void script_stop(void) { now = (struct script){.strict_commit = now.strict_commi
 unsigned long script_calls(void) { return atomic_load(&calls); }
 
 unsigned long script_failures(void) { return atomic_load(&failures); }
+
+uintptr_t script_populated(void) { return atomic_load(&populated_last); }
 
 size_t script_advised(void) { return atomic_load(&advised); }
 
@@ -155,6 +158,7 @@ int __wrap_madvise(void *start, size_t size, int advice) {
         atomic_fetch_add(&advised, size);
     if (advice == MADV_POPULATE_WRITE) {
         bool waits = atomic_fetch_add(&populated, 1) % 3 == 2;
+        atomic_store(&populated_last, (uintptr_t)start);
         atomic_fetch_add(&clock_ns, now.populate_cost_ns + (waits ? now.populate_wait_ns : 0));
     }
     if (fails(advice == MADV_DONTNEED ? CALL_DONTNEED : CALL_ADVICE))

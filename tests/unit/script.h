@@ -55,6 +55,9 @@ unsigned long script_failures(void);
 unsigned script_losses(void);
 bool script_others_are_intact(void);
 
+/* Where MADV_POPULATE_WRITE was last asked for. */
+uintptr_t script_populated(void);
+
 /* Bytes that were advised to be huge pages. */
 size_t script_advised(void);
 

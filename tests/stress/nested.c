@@ -22,7 +22,7 @@
 #include "../lib/shadow.h"
 #include "../lib/tap.h"
 
-enum { THREADS = 6, OPERATIONS = 3000000, SLOTS = 400, NESTED = 30, MOST_SECTIONS = 64, PATIENCE = 20 };
+enum { THREADS = 6, OPERATIONS = 1000000, SLOTS = 400, NESTED = 30, MOST_SECTIONS = 64, PATIENCE = 60 };
 
 /* The kernel's rseq_cs, rseq(2). */
 struct section {
@@ -35,7 +35,7 @@ static unsigned sections;
 static atomic_ulong strikes, in_section, left, left_own, wrong;
 static int has_sections;
 static _Thread_local sigjmp_buf way_out;
-static _Thread_local volatile int may_leave, is_own_code;
+static _Thread_local volatile int may_leave, is_own_code, handlers;
 
 /* Only malloc, free and the operators nest at any time; the sequences of slow paths run with more at stake. */
 static int is_fast_path(uint64_t address) {
@@ -100,7 +100,9 @@ static void allocate_here(uint64_t salt) {
     }
 }
 
+/* Handlers interrupt handlers; then the inner one does not leave, for the outer one holds blocks. */
 static void on_signal(int number, siginfo_t *info, void *context) {
+    handlers = handlers + 1;
     (void)number;
     (void)info;
     int saved = errno, is_inside = 0;
@@ -110,17 +112,20 @@ static void on_signal(int number, siginfo_t *info, void *context) {
     if (is_inside) {
         atomic_fetch_add(&in_section, 1);
         allocate_here(strike);
-        if (strike % 3 == 0 && may_leave) {
+        if (strike % 3 == 0 && may_leave && handlers == 1) {
             atomic_fetch_add(&left, 1);
+            handlers = 0;
             siglongjmp(way_out, 1);
         }
     }
-    if (is_own_code && strike % 3 == 1) {
+    if (is_own_code && strike % 3 == 1 && handlers == 1) {
         is_own_code = 0;
         allocate_here(strike);
         atomic_fetch_add(&left_own, 1);
+        handlers = 0;
         siglongjmp(way_out, 1);
     }
+    handlers = handlers - 1;
     errno = saved;
 }
 

@@ -394,10 +394,9 @@ static uintptr_t run_alloc(const struct wish *wish, bool *clean, bool *donated) 
         start = run_find(wish);
     }
     size_t taken = pages;
-    if (wish->filled)
-        plan.sample_from = start + (wish->filled << RN_PAGE_SHIFT);
+    plan.sample_from = start + (wish->filled << RN_PAGE_SHIFT);
     if (pages >= HP_PAGES || wish->growing)
-        taken = wish->filled + donate(&plan, start + (wish->filled << RN_PAGE_SHIFT), pages - wish->filled);
+        taken = wish->filled + donate(&plan, plan.sample_from, pages - wish->filled);
     *clean = run_use(start, taken, wish->owner, &plan);
     *donated = plan.donations != 0;
     if (pages < HP_PAGES)

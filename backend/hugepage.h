@@ -142,8 +142,9 @@ static inline size_t total_get(_Atomic size_t *total) { return atomic_load_expli
 
 extern struct backend_config backend_config;
 
-/* price.c: whether a fresh hugepage shall be a huge page, and whether it is time to sample what one costs. Under
- * backend_lock. */
+/* price.c: whether a fresh hugepage shall be a huge page; `sampled`: it may be a sample, or stands behind one in its
+ * run. And whether it is time to sample what one costs: `first`, it may be one; in a run of so many whole hugepages.
+ * Under backend_lock. */
 bool price_is_right(bool sampled);
 bool price_sample_due(bool first, size_t hugepages);
 /* More fresh ones, not to be sampled. */

@@ -247,8 +247,8 @@ static unsigned aligned_class(size_t alignment, size_t size) {
 /* An object of the class; or, where the bin offers one that another class lent, one that is not aligned for certain, an
  * exact one. */
 static void *alloc_aligned_class(size_t alignment, size_t size, unsigned class_index) {
-    void *block = rn_alloc_class(size_aligned(size, alignment),
-                                 class_index); /* which is what the class is wanted for */
+    /* The size that the class is wanted for, which is what its refills count. */
+    void *block = rn_alloc_class(size_aligned(size, alignment), class_index);
     if (RN_LIKELY(((uintptr_t)block & (alignment - 1)) == 0))
         return block;
     rnFree(block);

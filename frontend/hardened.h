@@ -24,7 +24,7 @@
 /* Constant once blocks are given out. */
 extern bool rn_hardened;
 
-/* Puts the mode in force. The fast path does not get the class table then. */
+/* Puts the mode in force. Caller: initialisation, which then leaves the fast path's class table empty. */
 void hardened_init(void);
 
 /* A block of `size` bytes, aligned to `alignment` (a power of two) and to 16; *zeroed tells whether it is known to be

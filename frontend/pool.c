@@ -7,12 +7,13 @@
 #include "frontend/alloc.h"
 #include "frontend/pool_layout.h"
 
-_Static_assert(offsetof(struct pool, bins) == 0 && sizeof(size_classes) / sizeof(*size_classes) == RN_CLASSES,
-               "the assembly indexes bins so");
+_Static_assert(offsetof(struct pool, bins) == 0, "the assembly indexes bins so");
 _Static_assert(sizeof(struct area) == 32, "the kernel's first area size");
 #ifdef __x86_64__
 _Static_assert(offsetof(struct pool, bins.end) == POOL_END, "the assembly finds it there");
 _Static_assert(offsetof(struct pool, open) == POOL_OPEN && offsetof(struct closed_pool, open) == POOL_OPEN, "and it");
+#else
+_Static_assert(sizeof(struct bins) == (size_t)8 * RN_CLASSES, "and a pair by one load");
 #endif
 _Static_assert(offsetof(struct thread, area) == 0 && offsetof(struct thread, pool) == 8, "and these");
 

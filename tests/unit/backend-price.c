@@ -11,20 +11,31 @@ enum { HUGE_PAGES = BACKEND_HUGE_SIZE / RN_PAGE, GROWTH = 40, MS = 1000000 };
 static const struct backend_config plain = {.hugepages = true, .release = true, .retain = 4 << 20};
 static struct runs model = {.random = 1};
 
-/* Hugepages that were advised as a heap grew by forty of them, one by one. */
-static size_t advised_while_growing(void *script) {
+static size_t advised(void) { return script_advised() / BACKEND_HUGE_SIZE; }
+
+/* With a heap that is no small one any more. */
+static void begin(struct script *script) {
     os_init();
     backend_init(&plain);
     CHECK(os_huge_size() == BACKEND_HUGE_SIZE);
     script_play(script);
-    CHECK(run_alloc(&model, &model.run[0], (size_t)16 * HUGE_PAGES, 1)); /* no small heap any more */
-    size_t before = script_advised();
-    for (unsigned slot = 1; slot <= GROWTH; slot++)
-        CHECK(run_alloc(&model, &model.run[slot], HUGE_PAGES, 1));
+    CHECK(run_alloc(&model, &model.run[0], (size_t)16 * HUGE_PAGES, 1));
+}
+
+static void end(void) {
     script_stop();
     runs_check(&model);
     runs_free_all(&model);
-    return (script_advised() - before) / BACKEND_HUGE_SIZE;
+}
+
+/* Hugepages that were advised as a heap grew by forty of them, one by one. */
+static size_t advised_while_growing(void *script) {
+    begin(script);
+    size_t before = advised();
+    for (unsigned slot = 1; slot <= GROWTH; slot++)
+        CHECK(run_alloc(&model, &model.run[slot], HUGE_PAGES, 1));
+    end();
+    return advised() - before;
 }
 
 static void cheap(void *script) { CHECK(advised_while_growing(script) >= GROWTH); }
@@ -33,15 +44,6 @@ static void cheap(void *script) { CHECK(advised_while_growing(script) >= GROWTH)
 static void dear(void *script) {
     size_t advised = advised_while_growing(script);
     CHECK(advised >= 1 && advised <= 8 + 3);
-}
-
-static size_t advised(void) { return script_advised() / BACKEND_HUGE_SIZE; }
-
-static void begin(struct script *script) {
-    os_init();
-    backend_init(&plain);
-    script_play(script);
-    CHECK(run_alloc(&model, &model.run[0], (size_t)16 * HUGE_PAGES, 1));
 }
 
 /* It becomes dear while blocks of four hugepages come to be: the first of each is a sample, and nothing is behind it.
@@ -54,9 +56,7 @@ static void becomes_dear(void *script) {
     for (unsigned slot = 2; slot <= 10; slot++)
         CHECK(run_alloc(&model, &model.run[slot], (size_t)4 * HUGE_PAGES, 1));
     CHECK(advised() - before >= 2 && advised() - before <= 3);
-    script_stop();
-    runs_check(&model);
-    runs_free_all(&model);
+    end();
 }
 
 /* Once it was dear, a run that takes another's pages for its start, and so has no sample, asks for no huge pages. */
@@ -65,9 +65,7 @@ static void dear_unsampled(void *script) {
     CHECK(run_alloc(&model, &model.run[1], (size_t)4 * HUGE_PAGES, 1) && advised() == 2);
     run_free(&model, &model.run[0]);
     CHECK(run_alloc(&model, &model.run[2], (size_t)60 * HUGE_PAGES, 1) && advised() == 2);
-    script_stop();
-    runs_check(&model);
-    runs_free_all(&model);
+    end();
 }
 
 /* A block that grows into another place brings its pages along: none of them is a sample, which would be overwritten.
@@ -80,9 +78,7 @@ static void grows(void *script) {
         uintptr_t start = model.run[1].start, sample = script_populated();
         CHECK(sample < start || sample >= start + pages / 2 * RN_PAGE);
     }
-    script_stop();
-    runs_check(&model);
-    runs_free_all(&model);
+    end();
 }
 
 static void test_grows(void **state) {

@@ -92,6 +92,14 @@ static void stopped(void *options) {
 /* ---- Where a pool lies, and what a bin is without an end ---- */
 
 enum { MANY = 1000 };
+static void *blocks[MANY];
+
+static void come_and_go(void) {
+    for (unsigned i = 0; i < MANY; i++)
+        blocks[i] = rnAlloc(size_classes[CLASS].size);
+    for (unsigned i = 0; i < MANY; i++)
+        rnFree(blocks[i]);
+}
 
 /* A pool is offered a place where the low half of its addresses would wrap around. */
 static void placed(void *options) {
@@ -103,11 +111,7 @@ static void placed(void *options) {
     script_stop();
     uintptr_t first = (uintptr_t)own, last = first + own->limit - 1;
     CHECK(own->limit == POOL_MEMORY && (first ^ last) >> 32 == 0 && (last < wrap - POOL_MEMORY / 2 || first > wrap));
-    static void *blocks[MANY];
-    for (unsigned i = 0; i < MANY; i++)
-        blocks[i] = rnAlloc(size_classes[CLASS].size);
-    for (unsigned i = 0; i < MANY; i++)
-        rnFree(blocks[i]);
+    come_and_go();
     CHECK(top(own) > own->room[CLASS].base + SLOT);
 }
 
@@ -117,12 +121,8 @@ static void across_the_sign(void *options) {
     uintptr_t sign = (uintptr_t)0x500080000000;
     script_play(&(struct script){.place_size = POOL_MEMORY, .place = sign - ABOVE});
     CHECK(setenv("RNALLOC_OPTIONS", options, 1) == 0 && rnMode().kind == RN_MODE_THREAD);
-    static void *blocks[MANY];
-    for (unsigned i = 0; i < MANY; i++)
-        blocks[i] = rnAlloc(size_classes[CLASS].size);
+    come_and_go();
     script_stop();
-    for (unsigned i = 0; i < MANY; i++)
-        rnFree(blocks[i]);
     struct pool *own;
     (void)own_pool((void *)&own);
     struct bin_room *room = &own->room[CLASS];
@@ -168,11 +168,7 @@ static void not_mine(void *options) {
 static void closed_by_a_move(void *options) {
     CHECK(setenv("RNALLOC_OPTIONS", options, 1) == 0 && rnMode().kind == RN_MODE_THREAD);
     size_t size = size_classes[CLASS].size;
-    static void *blocks[MANY];
-    for (unsigned i = 0; i < MANY; i++)
-        blocks[i] = rnAlloc(size);
-    for (unsigned i = 0; i < MANY; i++)
-        rnFree(blocks[i]);
+    come_and_go();
     struct pool *own;
     (void)own_pool((void *)&own);
     struct bin_room *room = &own->room[CLASS];

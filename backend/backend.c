@@ -197,6 +197,7 @@ int backend_extend(uintptr_t start, size_t pages, size_t wanted) {
     if (more > SIZE_MAX >> (RN_PAGE_SHIFT + 1))
         return -ENOMEM;
     lock_take(&backend_lock);
+    plan.sample_from = end;
     bool fits = run_take_after(end, more);
     size_t taken = more;
     if (fits) {

@@ -22,6 +22,7 @@ void commit_begin(struct commit *plan, size_t pages) {
     plan->may_sample = true;
     plan->start = plan->end = plan->sample = 0;
     plan->huge_start = plan->huge_end = 0;
+    plan->base_start = plan->base_end = 0;
     plan->donations = 0;
     plan->ahead = NULL;
 }
@@ -105,14 +106,33 @@ static bool hugetlb_try(struct hugepage *hp) {
     return true;
 }
 
+/* Whether the hugepage, of which nothing was resident, shall be huge; plans a sample if that is due. */
+static bool plan_price(struct commit *plan, const struct hugepage *hp) {
+    bool may_sample = plan->may_sample && plan->donations == 0 && hp->base + HP_SIZE > plan->sample_from;
+    if (!price_is_right(may_sample || plan->sample))
+        return false;
+    /* Only the first of a run: programs write a block from its start, and many never reach its end, which a sample
+     * there would make resident. */
+    if (may_sample && price_sample_due(plan->hugepages))
+        plan->sample = hp->base;
+    plan->may_sample = plan->may_sample && !may_sample;
+    return true;
+}
+
 void commit_plan(struct commit *plan, struct hugepage *hp, unsigned last, bool was_clean) {
     size_t used = total_get(&backend_totals.used_pages);
     bool big = used + total_get(&backend_totals.dirty_free_pages) > SMALL_HEAP >> RN_PAGE_SHIFT;
     bool is_tail = last < HP_PAGES && last > HP_PAGES / 8 && used < TAIL_HEAP >> RN_PAGE_SHIFT;
-    bool fresh = big && !is_tail && was_clean && !hp->advised;
-    bool may_sample = plan->may_sample && plan->donations == 0 && hp->base + HP_SIZE > plan->sample_from;
-    bool advise = fresh && backend_config.hugepages && price_is_right(may_sample || plan->sample);
-    if ((hp->committed >= last && !advise) || (fresh && hugetlb_try(hp)))
+    bool fresh = big && was_clean && !hp->hugetlb && (!is_tail || hp->advised);
+    if (fresh && !hp->advised && hugetlb_try(hp))
+        return;
+    bool huge = fresh && backend_config.hugepages && plan_price(plan, hp);
+    bool advise = huge && !hp->advised;
+    if (fresh && !huge && hp->advised) {
+        plan->base_start = plan->base_start ? plan->base_start : hp->base;
+        plan->base_end = hp->base + HP_SIZE;
+    }
+    if (hp->committed >= last && !advise)
         return;
     uintptr_t start = hp->base + (advise ? 0 : (uintptr_t)hp->committed << RN_PAGE_SHIFT);
     if (plan->start == plan->end)
@@ -120,9 +140,6 @@ void commit_plan(struct commit *plan, struct hugepage *hp, unsigned last, bool w
     plan->end = commit_end(hp, last, advise);
     if (!advise)
         return;
-    if (price_sample_due(may_sample, plan->hugepages))
-        plan->sample = hp->base;
-    plan->may_sample = plan->may_sample && !may_sample;
     if (plan->huge_start == plan->huge_end)
         plan->huge_start = hp->base;
     plan->huge_end = hp->base + HP_SIZE;
@@ -152,7 +169,6 @@ void commit_ahead(struct commit *plan) {
     plan->ahead_length = length;
     uintptr_t end = plan->end + (length << HP_SHIFT);
     if (plan->huge_end == plan->end) {
-        price_count(length);
         advise_note(plan->end, end, true);
         plan->huge_end = end;
     }
@@ -181,37 +197,44 @@ static void commit_note(const struct commit *plan) {
     }
 }
 
-/* Asks for huge pages in [start, end). If one of them is to be sampled and turns out dear, not for those behind it. */
-static void commit_huge(uintptr_t start, uintptr_t end, uintptr_t sample) {
-    if (sample) {
-        (void)os_advise_huge((void *)start, sample + HP_SIZE - start);
-        start = sample + HP_SIZE;
-        if (price_take(sample)) {
-            lock_take(&backend_lock);
-            advise_note(start, end, false);
-            lock_drop(&backend_lock);
+/* Takes the lock. */
+static void advise_forget(uintptr_t start, uintptr_t end) {
+    if (start >= end)
+        return;
+    lock_take(&backend_lock);
+    advise_note(start, end, false);
+    lock_drop(&backend_lock);
+}
+
+/* Asks for huge pages where the plan says so. If one of them is to be sampled and turns out dear, not for those behind
+ * it. */
+static void commit_huge(const struct commit *plan) {
+    uintptr_t start = plan->huge_start, end = plan->huge_end, behind = plan->sample + HP_SIZE;
+    if (plan->base_start != plan->base_end)
+        (void)os_advise_base((void *)plan->base_start, plan->base_end - plan->base_start);
+    advise_forget(plan->base_start, plan->base_end);
+    if (plan->sample) {
+        if (start < behind && behind <= end) {
+            (void)os_advise_huge((void *)start, behind - start);
+            start = behind;
+        }
+        if (price_take(max_size(plan->sample, plan->sample_from))) {
+            advise_forget(start, end);
             return;
         }
     }
-    if (end > start)
+    if (start < end)
         (void)os_advise_huge((void *)start, end - start);
-}
-
-/* Carries the plan out, without the lock. */
-static int commit_do(const struct commit *plan) {
-    int error = os_commit((void *)plan->start, plan->end - plan->start);
-    if (!error && plan->huge_end)
-        commit_huge(plan->huge_start, plan->huge_end, plan->sample);
-    return error;
 }
 
 /* Makes what the plan says writable, and notes it. */
 static int plan_try(const struct commit *plan) {
-    if (plan->start == plan->end)
-        return 0;
-    int error = commit_do(plan);
+    int error = plan->start == plan->end ? 0 : os_commit((void *)plan->start, plan->end - plan->start);
     if (error)
         return error;
+    commit_huge(plan);
+    if (plan->start == plan->end)
+        return 0;
     uintptr_t start = round_down(plan->start, HP_SIZE);
     lock_take(&backend_lock);
     error = pagemap_ensure(start, round_up(plan->end, HP_SIZE) - start);

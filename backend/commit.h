@@ -22,6 +22,7 @@ struct donation {
 struct commit {
     uintptr_t start, end;           /* to be made writable; empty if start == end */
     uintptr_t huge_start, huge_end; /* of it, what gets MADV_HUGEPAGE; the same if nothing does */
+    uintptr_t base_start, base_end; /* what had that, and shall not be huge now; the same if nothing is */
     uintptr_t sample;               /* the hugepage whose first fault is timed, or 0 */
     uintptr_t sample_from;          /* not before: others' pages will come there */
     bool may_sample;                /* and in it nothing was, yet */

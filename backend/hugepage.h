@@ -143,15 +143,12 @@ static inline size_t total_get(_Atomic size_t *total) { return atomic_load_expli
 extern struct backend_config backend_config;
 
 /* price.c: whether a fresh hugepage shall be a huge page; `sampled`: it may be a sample, or stands behind one in its
- * run. And whether it is time to sample what one costs: `first`, it may be one; in a run of so many whole hugepages.
- * Under backend_lock. */
+ * run. And whether it is time to sample what one costs, in a run of so many whole hugepages. Under backend_lock. */
 bool price_is_right(bool sampled);
-bool price_sample_due(bool first, size_t hugepages);
-/* More fresh ones, not to be sampled. */
-void price_count(size_t hugepages);
-/* Faults a fresh huge page in, as its owner is about to do anyway. Returns whether that was dear. Takes backend_lock.
- */
-bool price_take(uintptr_t hugepage);
+bool price_sample_due(size_t hugepages);
+/* Faults a fresh huge page in at `page`, as its owner is about to do anyway. Returns whether that was dear. Takes
+ * backend_lock. */
+bool price_take(uintptr_t page);
 
 /* release.c: puts free hugepages whose pages are gone back among the free ones. */
 void range_insert_clean(struct hugepage *first, size_t length, bool still_committed);

@@ -47,9 +47,9 @@ int os_protect(void *start, size_t size);
  * again. */
 int os_release(void *start, size_t size, bool *still_committed);
 
-/* Makes the range resident, as writing to every page of it would, with its contents as they are. -EINVAL before Linux
- * 5.14. madvise(2), MADV_POPULATE_WRITE. */
-int os_populate(void *start, size_t size);
+/* Makes the page resident, as a write of the program's would: without the lock of the mappings, and in every sandbox,
+ * which MADV_POPULATE_WRITE is not. The contents stay. */
+void os_touch(void *byte);
 
 /* Asks for, or forbids, huge pages in the range. Advice only: failure changes nothing. */
 int os_advise_huge(void *start, size_t size);

@@ -1,5 +1,6 @@
 /* backend-price.c: huge pages are asked for as long as they are worth their price. Each test is a child. */
 #include "backend/backend.h"
+#include "base/lock.h"
 #include "base/os.h"
 #include "tests/unit/check.h"
 #include "tests/unit/cmock.h"
@@ -51,7 +52,7 @@ static void dear(void *script) {
 static void becomes_dear(void *script) {
     begin(script);
     CHECK(run_alloc(&model, &model.run[1], HUGE_PAGES, 1)); /* a sample, the next in nine */
-    script_play(&(struct script){.plays_clocks = true, .populate_cost_ns = 5 * MS});
+    script_play(&(struct script){.plays_clocks = true, .touch_cost_ns = 5 * MS});
     size_t before = advised();
     for (unsigned slot = 2; slot <= 10; slot++)
         CHECK(run_alloc(&model, &model.run[slot], (size_t)4 * HUGE_PAGES, 1));
@@ -68,6 +69,45 @@ static void dear_unsampled(void *script) {
     end();
 }
 
+/* A process's only thread believes the first one. */
+static void dear_alone(void *script) {
+    lock_init();
+    begin(script);
+    CHECK(run_alloc(&model, &model.run[1], (size_t)4 * HUGE_PAGES, 1) && advised() == 1);
+    end();
+}
+
+static void test_dear_alone(void **state) {
+    (void)state;
+    assert_int_equal(child_fails(dear_alone, &(struct script){.plays_clocks = true, .touch_cost_ns = 5 * MS}), 0);
+}
+
+/* It becomes dear while the heap grows in small runs, for which more is advised than is in use yet: of the next forty
+ * only samples are huge, and what no one sampled until one was dear. */
+static void dear_ahead(void *script) {
+    enum { SMALL = HUGE_PAGES - 1, FIRST = 10 };
+    begin(script);
+    CHECK(run_alloc(&model, &model.run[1], (size_t)64 * HUGE_PAGES, 1)); /* the more there is, the further ahead */
+    unsigned slot = 2;
+    for (; slot <= FIRST; slot++)
+        CHECK(run_alloc(&model, &model.run[slot], SMALL, 1));
+    script_play(&(struct script){.plays_clocks = true, .touch_cost_ns = 5 * MS});
+    size_t before = advised();
+    unsigned touches = script_touches();
+    for (; slot <= FIRST + GROWTH; slot++)
+        CHECK(run_alloc(&model, &model.run[slot], SMALL, 1));
+    size_t forbidden = script_forbidden() / BACKEND_HUGE_SIZE;
+    CHECK(forbidden >= 1);
+    CHECK(script_touches() - touches >= 1 && script_touches() - touches <= 3);
+    CHECK(advised() - before <= forbidden + 3 + 3);
+    end();
+}
+
+static void test_dear_ahead(void **state) {
+    (void)state;
+    assert_int_equal(child_fails(dear_ahead, &(struct script){.plays_clocks = true, .touch_cost_ns = MS / 10}), 0);
+}
+
 /* A block that grows into another place brings its pages along: none of them is a sample, which would be overwritten.
  */
 static void grows(void *script) {
@@ -75,7 +115,7 @@ static void grows(void *script) {
     CHECK(run_alloc(&model, &model.run[1], (size_t)4 * HUGE_PAGES, 1));
     for (size_t pages = (size_t)8 * HUGE_PAGES; pages <= (size_t)64 * HUGE_PAGES; pages *= 2) {
         CHECK(run_grow(&model, &model.run[1], pages));
-        uintptr_t start = model.run[1].start, sample = script_populated();
+        uintptr_t start = model.run[1].start, sample = script_touched();
         CHECK(sample < start || sample >= start + pages / 2 * RN_PAGE);
     }
     end();
@@ -83,34 +123,33 @@ static void grows(void *script) {
 
 static void test_grows(void **state) {
     (void)state;
-    assert_int_equal(child_fails(grows, &(struct script){.plays_clocks = true, .populate_cost_ns = MS / 10}), 0);
+    assert_int_equal(child_fails(grows, &(struct script){.plays_clocks = true, .touch_cost_ns = MS / 10}), 0);
 }
 
 static void test_becomes_dear(void **state) {
     (void)state;
-    assert_int_equal(child_fails(becomes_dear, &(struct script){.plays_clocks = true, .populate_cost_ns = MS / 10}), 0);
+    assert_int_equal(child_fails(becomes_dear, &(struct script){.plays_clocks = true, .touch_cost_ns = MS / 10}), 0);
 }
 
 static void test_dear_unsampled(void **state) {
     (void)state;
-    assert_int_equal(child_fails(dear_unsampled, &(struct script){.plays_clocks = true, .populate_cost_ns = 5 * MS}),
-                     0);
+    assert_int_equal(child_fails(dear_unsampled, &(struct script){.plays_clocks = true, .touch_cost_ns = 5 * MS}), 0);
 }
 
 static void test_cheap(void **state) {
     (void)state;
-    assert_int_equal(child_fails(cheap, &(struct script){.plays_clocks = true, .populate_cost_ns = MS / 10}), 0);
+    assert_int_equal(child_fails(cheap, &(struct script){.plays_clocks = true, .touch_cost_ns = MS / 10}), 0);
 }
 
 static void test_dear(void **state) {
     (void)state;
-    assert_int_equal(child_fails(dear, &(struct script){.plays_clocks = true, .populate_cost_ns = 2 * MS}), 0);
+    assert_int_equal(child_fails(dear, &(struct script){.plays_clocks = true, .touch_cost_ns = 2 * MS}), 0);
 }
 
-/* A sample that had to wait, for the CPU or for other threads' changes of mappings, is no price; not one in three. */
+/* A sample that had to wait, for the CPU or for other threads' changes of mappings, is no price. */
 static void test_preempted(void **state) {
     (void)state;
-    struct script script = {.plays_clocks = true, .populate_cost_ns = MS / 10, .populate_wait_ns = (uint64_t)20 * MS};
+    struct script script = {.plays_clocks = true, .touch_cost_ns = MS / 10, .touch_wait_ns = (uint64_t)20 * MS};
     assert_int_equal(child_fails(cheap, &script), 0);
 }
 
@@ -118,6 +157,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cheap),        cmocka_unit_test(test_dear),           cmocka_unit_test(test_preempted),
         cmocka_unit_test(test_becomes_dear), cmocka_unit_test(test_dear_unsampled), cmocka_unit_test(test_grows),
+        cmocka_unit_test(test_dear_ahead),   cmocka_unit_test(test_dear_alone),
     };
     return cmocka_run_group_tests_name("price", tests, NULL, NULL);
 }

@@ -25,9 +25,9 @@ static atomic_ulong calls, failures;
 static _Atomic size_t mapped;
 static _Atomic uint64_t clock_offset_ms;
 static _Atomic uint64_t clock_ns; /* where the script plays it */
-static atomic_uint populated;
-static _Atomic uintptr_t populated_last;
-static _Atomic size_t advised;
+static atomic_uint touches;
+static _Atomic uintptr_t touched_last;
+static _Atomic size_t advised, forbidden;
 static _Thread_local void *repaired; /* os_move mends the target of a failed mremap: by chance, that does not fail */
 static unsigned losses;
 static uint64_t *others[200];
@@ -45,9 +45,13 @@ unsigned long script_calls(void) { return atomic_load(&calls); }
 
 unsigned long script_failures(void) { return atomic_load(&failures); }
 
-uintptr_t script_populated(void) { return atomic_load(&populated_last); }
+uintptr_t script_touched(void) { return atomic_load(&touched_last); }
+
+unsigned script_touches(void) { return atomic_load(&touches); }
 
 size_t script_advised(void) { return atomic_load(&advised); }
+
+size_t script_forbidden(void) { return atomic_load(&forbidden); }
 
 size_t script_mapped(void) { return atomic_load(&mapped); }
 
@@ -156,15 +160,20 @@ int __wrap_madvise(void *start, size_t size, int advice) {
     check_pages(start, size);
     if (advice == MADV_HUGEPAGE)
         atomic_fetch_add(&advised, size);
-    if (advice == MADV_POPULATE_WRITE) {
-        bool waits = atomic_fetch_add(&populated, 1) % 3 == 2;
-        atomic_store(&populated_last, (uintptr_t)start);
-        atomic_fetch_add(&clock_ns, now.populate_cost_ns + (waits ? now.populate_wait_ns : 0));
-    }
-    if (fails(advice == MADV_DONTNEED ? CALL_DONTNEED : CALL_ADVICE))
-        return -1;
-    /* Where time is played the answer is, too: Linux before 5.14 has none. */
-    return now.plays_clocks && advice == MADV_POPULATE_WRITE ? 0 : __real_madvise(start, size, advice);
+    if (advice == MADV_NOHUGEPAGE)
+        atomic_fetch_add(&forbidden, size);
+    bool failed = fails(advice == MADV_DONTNEED ? CALL_DONTNEED : CALL_ADVICE);
+    return failed ? -1 : __real_madvise(start, size, advice);
+}
+
+void __real_os_touch(void *byte);
+void __wrap_os_touch(void *byte);
+void __wrap_os_touch(void *byte) {
+    bool waits = atomic_fetch_add(&touches, 1) % 10 == 2;
+    atomic_store(&touched_last, (uintptr_t)byte);
+    atomic_fetch_add(&clock_ns, now.touch_cost_ns + (waits ? now.touch_wait_ns : 0));
+    if (!now.plays_clocks)
+        __real_os_touch(byte);
 }
 
 /* A page of somebody else's, in the middle of a hole. */

@@ -37,9 +37,9 @@ struct script {
     bool has_hugetlb;                /* MAP_HUGETLB succeeds, with ordinary pages */
     void (*before_hugetlb)(void);    /* called in such a call, as another thread would run then */
     void (*before_membarrier)(void); /* likewise, with pools stopped */
-    bool plays_clocks;               /* time passes in MADV_POPULATE_WRITE only: */
-    uint64_t populate_cost_ns;       /* in each */
-    uint64_t populate_wait_ns;       /* and in every third, while others had the CPU or the lock of the mappings */
+    bool plays_clocks;               /* time passes in os_touch only: */
+    uint64_t touch_cost_ns;          /* in each */
+    uint64_t touch_wait_ns;          /* and in every tenth, while others have the CPU */
 };
 
 /* Puts a script in force and starts counting anew. */
@@ -55,11 +55,13 @@ unsigned long script_failures(void);
 unsigned script_losses(void);
 bool script_others_are_intact(void);
 
-/* Where MADV_POPULATE_WRITE was last asked for. */
-uintptr_t script_populated(void);
+/* Where os_touch was last, and how often. */
+uintptr_t script_touched(void);
+unsigned script_touches(void);
 
-/* Bytes that were advised to be huge pages. */
+/* Bytes that were advised to be huge pages, and not to be. */
 size_t script_advised(void);
+size_t script_forbidden(void);
 
 /* Bytes mapped and not unmapped since the program began; mappings made over others count nothing. */
 size_t script_mapped(void);

@@ -6,7 +6,7 @@
 
 U := $(BUILD)/unit
 UNIT_CFLAGS := $(filter-out -O2,$(CFLAGS)) -O1 -DRN_DEBUG -pthread
-UNIT_WRAPS := mmap munmap mprotect madvise mremap syscall getauxval getrlimit clock_gettime
+UNIT_WRAPS := mmap munmap mprotect madvise mremap syscall getauxval getrlimit clock_gettime os_touch
 UNIT_LDFLAGS := $(UNIT_WRAPS:%=-Wl,--wrap=%) $(EXTRA_LDFLAGS)
 
 unit_objects = $(patsubst %.c,$(U)/%.o,$(wildcard $(1:%=%/*.c)))

@@ -223,6 +223,8 @@ int backend_move(uintptr_t from, uintptr_t to, size_t pages) {
     int error = os_move((void *)from, (void *)to, pages << RN_PAGE_SHIFT);
     if (!error) {
         lock_take(&backend_lock);
+        for (size_t at = 0; at < pages << RN_PAGE_SHIFT; at += HP_SIZE)
+            hp_take_advice(hp_of(to + at), hp_of(from + at));
         run_undirty(from, pages, true);
         lock_drop(&backend_lock);
     }

@@ -22,7 +22,7 @@ void commit_begin(struct commit *plan, size_t pages) {
     plan->may_sample = true;
     plan->start = plan->end = plan->sample = 0;
     plan->huge_start = plan->huge_end = 0;
-    plan->base_start = plan->base_end = 0;
+    plan->base_start = plan->base_end = plan->had_end = 0;
     plan->donations = 0;
     plan->ahead = NULL;
 }
@@ -78,6 +78,8 @@ static bool donations_do(const struct commit *plan, bool committed) {
         lost = lost || (error && error != -EAGAIN);
         lock_take(&backend_lock);
         count_donors(donation, true);
+        for (size_t at = 0; !error && at < donation->length << HP_SHIFT; at += HP_SIZE)
+            hp_take_advice(hp_of(donation->to + at), hp_of(donation->from->base + at));
         if (error)
             range_insert(donation->from, donation->length);
         else
@@ -106,16 +108,24 @@ static bool hugetlb_try(struct hugepage *hp) {
     return true;
 }
 
+/* Whether others' pages will come to this place of the run. */
+static bool is_target(const struct commit *plan, const struct hugepage *hp) {
+    bool target = hp->base + HP_SIZE <= plan->sample_from;
+    for (unsigned i = 0; i < plan->donations && !target; i++)
+        target = hp->base - plan->donation[i].to < plan->donation[i].length << HP_SHIFT;
+    return target;
+}
+
 /* Whether the hugepage, of which nothing was resident, shall be huge; plans a sample if that is due. */
 static bool plan_price(struct commit *plan, const struct hugepage *hp) {
-    bool may_sample = plan->may_sample && plan->donations == 0 && hp->base + HP_SIZE > plan->sample_from;
-    if (!price_is_right(may_sample || plan->sample))
-        return false;
     /* Only the first of a run: programs write a block from its start, and many never reach its end, which a sample
      * there would make resident. */
+    bool may_sample = plan->may_sample && plan->donations == 0;
+    plan->may_sample = false;
+    if (!price_is_right(may_sample || plan->sample))
+        return false;
     if (may_sample && price_sample_due(plan->hugepages))
         plan->sample = hp->base;
-    plan->may_sample = plan->may_sample && !may_sample;
     return true;
 }
 
@@ -123,12 +133,15 @@ void commit_plan(struct commit *plan, struct hugepage *hp, unsigned last, bool w
     size_t used = total_get(&backend_totals.used_pages);
     bool big = used + total_get(&backend_totals.dirty_free_pages) > SMALL_HEAP >> RN_PAGE_SHIFT;
     bool is_tail = last < HP_PAGES && last > HP_PAGES / 8 && used < TAIL_HEAP >> RN_PAGE_SHIFT;
-    bool fresh = big && was_clean && !hp->hugetlb && (!is_tail || hp->advised);
-    if (fresh && !hp->advised && hugetlb_try(hp))
+    bool had_advice = hp->advised && !hp->split;
+    bool fresh = big && was_clean && !hp->hugetlb && (!is_tail || had_advice) && !is_target(plan, hp);
+    if (fresh && !had_advice && hugetlb_try(hp))
         return;
     bool huge = fresh && backend_config.hugepages && plan_price(plan, hp);
-    bool advise = huge && !hp->advised;
-    if (fresh && !huge && hp->advised) {
+    bool advise = huge && !had_advice;
+    if (huge && had_advice)
+        plan->had_end = hp->base + HP_SIZE;
+    if (fresh && !huge && had_advice && hp_forbid(hp, 1)) {
         plan->base_start = plan->base_start ? plan->base_start : hp->base;
         plan->base_end = hp->base + HP_SIZE;
     }
@@ -143,13 +156,13 @@ void commit_plan(struct commit *plan, struct hugepage *hp, unsigned last, bool w
     if (plan->huge_start == plan->huge_end)
         plan->huge_start = hp->base;
     plan->huge_end = hp->base + HP_SIZE;
-    hp->advised = true;
+    hp_advise(hp, true);
 }
 
 /* Notes of [start, end) whether it is to be huge pages. Holds the lock. */
 static void advise_note(uintptr_t start, uintptr_t end, bool advised) {
     for (uintptr_t at = start; at < end; at += HP_SIZE)
-        hp_of(at)->advised = advised;
+        hp_advise(hp_of(at), advised);
 }
 
 void commit_ahead(struct commit *plan) {
@@ -197,29 +210,31 @@ static void commit_note(const struct commit *plan) {
     }
 }
 
-/* Takes the lock. */
-static void advise_forget(uintptr_t start, uintptr_t end) {
-    if (start >= end)
-        return;
+/* A sample was dear: none of what is behind it shall be huge, not even what was to be before. Takes the lock. */
+static void commit_base(const struct commit *plan, uintptr_t behind) {
     lock_take(&backend_lock);
-    advise_note(start, end, false);
+    advise_note(max_size(plan->huge_start, behind), plan->huge_end, false);
+    bool forbid = behind < plan->had_end && hp_forbid(hp_of(behind), (plan->had_end - behind) >> HP_SHIFT);
     lock_drop(&backend_lock);
+    if (forbid)
+        (void)os_advise_base((void *)behind, plan->had_end - behind);
 }
 
 /* Asks for huge pages where the plan says so. If one of them is to be sampled and turns out dear, not for those behind
  * it. */
-static void commit_huge(const struct commit *plan) {
+static void commit_huge(struct commit *plan) {
     uintptr_t start = plan->huge_start, end = plan->huge_end, behind = plan->sample + HP_SIZE;
     if (plan->base_start != plan->base_end)
         (void)os_advise_base((void *)plan->base_start, plan->base_end - plan->base_start);
-    advise_forget(plan->base_start, plan->base_end);
     if (plan->sample) {
         if (start < behind && behind <= end) {
             (void)os_advise_huge((void *)start, behind - start);
             start = behind;
         }
-        if (price_take(max_size(plan->sample, plan->sample_from))) {
-            advise_forget(start, end);
+        uintptr_t page = max_size(plan->sample, plan->sample_from);
+        plan->sample = 0; /* once, also where the plan is tried again */
+        if (price_take(page)) {
+            commit_base(plan, behind);
             return;
         }
     }
@@ -228,7 +243,7 @@ static void commit_huge(const struct commit *plan) {
 }
 
 /* Makes what the plan says writable, and notes it. */
-static int plan_try(const struct commit *plan) {
+static int plan_try(struct commit *plan) {
     int error = plan->start == plan->end ? 0 : os_commit((void *)plan->start, plan->end - plan->start);
     if (error)
         return error;
@@ -277,6 +292,7 @@ int run_commit(uintptr_t start, size_t pages, size_t taken, struct commit *plan)
         return -ENOMEM; /* and the run stays in use for ever: parts of it belong to somebody else now */
     if (error) {
         lock_take(&backend_lock);
+        advise_note(plan->huge_start, plan->huge_end, false);
         run_undirty(start, taken, false);
         lock_drop(&backend_lock);
         pages = 0;

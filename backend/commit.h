@@ -1,5 +1,5 @@
-/* commit.h: what has to be done for a run after backend_lock was dropped: commitment, huge pages, donations. What fills
- * a plan holds the lock. */
+/* commit.h: what has to be done for a run after backend_lock was dropped: commitment, huge pages, donations. What adds
+ * to a plan holds the lock. */
 #ifndef BACKEND_COMMIT_H
 #define BACKEND_COMMIT_H
 
@@ -23,6 +23,7 @@ struct commit {
     uintptr_t start, end;           /* to be made writable; empty if start == end */
     uintptr_t huge_start, huge_end; /* of it, what gets MADV_HUGEPAGE; the same if nothing does */
     uintptr_t base_start, base_end; /* what had that, and shall not be huge now; the same if nothing is */
+    uintptr_t had_end;              /* end of the last fresh one that had that, and shall be huge */
     uintptr_t sample;               /* the hugepage whose first fault is timed, or 0 */
     uintptr_t sample_from;          /* not before: others' pages will come there */
     bool may_sample;                /* and in it nothing was, yet */

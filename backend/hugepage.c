@@ -42,6 +42,35 @@ int hp_cover(uintptr_t start, size_t size) {
     return 0;
 }
 
+enum { SPLIT_MOST = 8 << 10 }; /* hugepages with advice of their own: bounds the process's map count */
+
+static void split_set(struct hugepage *hp, bool split) {
+    total_add(&backend_totals.split_hugepages, (size_t)split - (size_t)hp->split);
+    hp->split = split;
+}
+
+void hp_advise(struct hugepage *hp, bool advised) {
+    hp->advised = advised;
+    split_set(hp, hp->split && !advised);
+}
+
+bool hp_forbid(struct hugepage *first, size_t length) {
+    if (total_get(&backend_totals.split_hugepages) + length > SPLIT_MOST)
+        return false;
+    uintptr_t start = first->base;
+    for (size_t i = 0; i < length; i++) {
+        struct hugepage *hp = hp_of(start + (i << HP_SHIFT));
+        hp->advised = false;
+        split_set(hp, true);
+    }
+    return true;
+}
+
+void hp_take_advice(struct hugepage *hp, const struct hugepage *from) {
+    hp->advised = from->advised;
+    split_set(hp, from->split);
+}
+
 uintptr_t hp_find_hole(uintptr_t from, uintptr_t to, size_t size) {
     uintptr_t hole = from;
     for (uintptr_t at = from; at < to;) {

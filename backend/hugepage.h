@@ -49,7 +49,7 @@ struct hugepage {
     uint16_t committed; /* pages from the start that are readable and writable */
     uint8_t state;      /* enum hp_state */
     bool advised;       /* MADV_HUGEPAGE was given for all of it */
-    bool split;         /* MADV_NOHUGEPAGE was given: parts of it were released */
+    bool split;         /* MADV_NOHUGEPAGE was given: parts were released, or huge pages are dear */
     bool hugetlb;       /* explicit huge page: never released */
     bool moved;         /* its pages came from elsewhere by mremap: a mapping of its own */
     uint8_t kind;       /* of the runs that keep to it (packer.c), by what came into it first */
@@ -141,6 +141,13 @@ static inline void total_add(_Atomic size_t *total, size_t value) {
 static inline size_t total_get(_Atomic size_t *total) { return atomic_load_explicit(total, memory_order_relaxed); }
 
 extern struct backend_config backend_config;
+
+/* Notes of a hugepage that MADV_HUGEPAGE is given for all of it, or of `length` of them that MADV_NOHUGEPAGE is: false
+ * if there are too many such already. And that a hugepage has the mapping of another now, which was moved to it. Under
+ * backend_lock. */
+void hp_advise(struct hugepage *hp, bool advised);
+bool hp_forbid(struct hugepage *first, size_t length);
+void hp_take_advice(struct hugepage *hp, const struct hugepage *from);
 
 /* price.c: whether a fresh hugepage shall be a huge page; `sampled`: it may be a sample, or stands behind one in its
  * run. And whether it is time to sample what one costs, in a run of so many whole hugepages. Under backend_lock. */

@@ -31,13 +31,12 @@ enum {
     LIMIT_KEEP = 8 << 20,
     SLACK_SHARE = 8, /* of the demand, for what fragmentation keeps from being used */
     REGRET_MS = 3000,
-    GROWTH_PAGES = 64,    /* fresh pages that are worth a look */
-    GROWTH_SLACK = 16,    /* a part of the demand, on top of the slack: at the bound itself what is given back is soon
-                             needed again */
-    GROWTH_MOST = 2048,   /* and that are matched at a time: 16 MiB */
-    SPLIT_MOST = 8 << 10, /* hugepages with advice of their own: bounds the process's map count */
-    PHASE_FACTOR = 3,     /* free pages for each used one at which a phase has ended */
-    PHASE_RATE = 32,      /* pages per millisecond: a hugepage in 8 ms, and faulting it again takes 0.1 to 1 ms */
+    GROWTH_PAGES = 64,  /* fresh pages that are worth a look */
+    GROWTH_SLACK = 16,  /* a part of the demand, on top of the slack: at the bound itself what is given back is soon
+                           needed again */
+    GROWTH_MOST = 2048, /* and that are matched at a time: 16 MiB */
+    PHASE_FACTOR = 3,   /* free pages for each used one at which a phase has ended */
+    PHASE_RATE = 32,    /* pages per millisecond: a hugepage in 8 ms, and faulting it again takes 0.1 to 1 ms */
 };
 
 struct lock backend_release_lock = LOCK_INIT(RANK_RELEASE);
@@ -181,9 +180,7 @@ static size_t release_parts(struct hugepage *hp, bool *refused) {
     unsigned pages;
     while (!*refused && (pages = dirty_run(hp, &first)) != 0) {
         hp_use(hp, first, pages);
-        bool advise = !hp->split && backend_config.hugepages && total_get(&backend_totals.split_hugepages) < SPLIT_MOST;
-        total_add(&backend_totals.split_hugepages, advise);
-        hp->split = hp->split || advise;
+        bool advise = !hp->split && backend_config.hugepages && hp_forbid(hp, 1);
         uintptr_t base = hp->base;
         size_t committed = (size_t)hp->committed << RN_PAGE_SHIFT;
         lock_drop(&backend_lock);

@@ -143,7 +143,7 @@ int os_advise_huge(void *start, size_t size) {
     return result_of(saved, madvise(start, size, MADV_HUGEPAGE) != 0);
 }
 
-void os_touch(void *byte) { (void)atomic_fetch_or_explicit((_Atomic unsigned char *)byte, 0, memory_order_relaxed); }
+void os_touch(void *byte) { *(volatile char *)byte = 0; }
 
 int os_advise_base(void *start, size_t size) {
     int saved = errno;

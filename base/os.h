@@ -47,8 +47,8 @@ int os_protect(void *start, size_t size);
  * again. */
 int os_release(void *start, size_t size, bool *still_committed);
 
-/* Makes the page resident, as a write of the program's would: without the lock of the mappings, and in every sandbox,
- * which MADV_POPULATE_WRITE is not. The contents stay. */
+/* Makes the page of a byte that is 0 resident, as a write of the program's would: without the lock of the mappings, and
+ * in every sandbox, which MADV_POPULATE_WRITE is not. */
 void os_touch(void *byte);
 
 /* Asks for, or forbids, huge pages in the range. Advice only: failure changes nothing. */

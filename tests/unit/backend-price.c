@@ -51,7 +51,7 @@ static void dear(void *script) {
  */
 static void becomes_dear(void *script) {
     begin(script);
-    CHECK(run_alloc(&model, &model.run[1], HUGE_PAGES, 1)); /* a sample, the next in nine */
+    CHECK(run_alloc(&model, &model.run[1], HUGE_PAGES, 1)); /* a sample, the next in four */
     script_play(&(struct script){.plays_clocks = true, .touch_cost_ns = 5 * MS});
     size_t before = advised();
     for (unsigned slot = 2; slot <= 10; slot++)
@@ -149,15 +149,45 @@ static void test_dear(void **state) {
 /* A sample that had to wait, for the CPU or for other threads' changes of mappings, is no price. */
 static void test_preempted(void **state) {
     (void)state;
-    struct script script = {.plays_clocks = true, .touch_cost_ns = MS / 10, .touch_wait_ns = (uint64_t)20 * MS};
+    struct script script = {
+        .plays_clocks = true, .touch_cost_ns = MS / 10, .touch_wait_ns = (uint64_t)20 * MS, .touch_wait_in = 12};
     assert_int_equal(child_fails(cheap, &script), 0);
+}
+
+/* Dear ones that lie among cheap ones, one of three, are no accident. */
+static void mixed(void *script) { CHECK(advised_while_growing(script) <= GROWTH * 3 / 4); }
+
+static void test_mixed(void **state) {
+    (void)state;
+    struct script script = {
+        .plays_clocks = true, .touch_cost_ns = MS / 10, .touch_wait_ns = (uint64_t)5 * MS, .touch_wait_in = 3};
+    assert_int_equal(child_fails(mixed, &script), 0);
+}
+
+/* A large block comes into use again whose huge pages were given back; the first is dear now. */
+static void dear_again(void *script) {
+    begin(script);
+    size_t before = advised();
+    CHECK(run_alloc(&model, &model.run[1], (size_t)24 * HUGE_PAGES, 1) && advised() == before + 24);
+    run_free(&model, &model.run[1]);
+    CHECK(backend_release(0, true) >= (size_t)24 * BACKEND_HUGE_SIZE);
+    script_play(&(struct script){.plays_clocks = true, .touch_cost_ns = 5 * MS});
+    CHECK(run_alloc(&model, &model.run[1], (size_t)24 * HUGE_PAGES, 1));
+    CHECK(script_forbidden() / BACKEND_HUGE_SIZE == 23);
+    end();
+}
+
+static void test_dear_again(void **state) {
+    (void)state;
+    assert_int_equal(child_fails(dear_again, &(struct script){.plays_clocks = true, .touch_cost_ns = MS / 10}), 0);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cheap),        cmocka_unit_test(test_dear),           cmocka_unit_test(test_preempted),
         cmocka_unit_test(test_becomes_dear), cmocka_unit_test(test_dear_unsampled), cmocka_unit_test(test_grows),
-        cmocka_unit_test(test_dear_ahead),   cmocka_unit_test(test_dear_alone),
+        cmocka_unit_test(test_dear_ahead),   cmocka_unit_test(test_dear_alone),     cmocka_unit_test(test_dear_again),
+        cmocka_unit_test(test_mixed),
     };
     return cmocka_run_group_tests_name("price", tests, NULL, NULL);
 }

@@ -169,7 +169,8 @@ int __wrap_madvise(void *start, size_t size, int advice) {
 void __real_os_touch(void *byte);
 void __wrap_os_touch(void *byte);
 void __wrap_os_touch(void *byte) {
-    bool waits = atomic_fetch_add(&touches, 1) % 10 == 2;
+    bool waits = now.touch_wait_in && atomic_load(&touches) % now.touch_wait_in == 2;
+    atomic_fetch_add(&touches, 1);
     atomic_store(&touched_last, (uintptr_t)byte);
     atomic_fetch_add(&clock_ns, now.touch_cost_ns + (waits ? now.touch_wait_ns : 0));
     if (!now.plays_clocks)

@@ -39,7 +39,8 @@ struct script {
     void (*before_membarrier)(void); /* likewise, with pools stopped */
     bool plays_clocks;               /* time passes in os_touch only: */
     uint64_t touch_cost_ns;          /* in each */
-    uint64_t touch_wait_ns;          /* and in every tenth, while others have the CPU */
+    uint64_t touch_wait_ns;          /* and more in one of */
+    unsigned touch_wait_in;          /* so many, the third first */
 };
 
 /* Puts a script in force and starts counting anew. */

@@ -12,7 +12,7 @@
 #include "base/os.h"
 
 enum {
-    EVERY = 4,        /* of so many fresh huge pages one is a sample, in runs of less than two */
+    EVERY = 8,        /* of so many fresh huge pages one is a sample, in runs of less than two */
     MOST_NS = 600000, /* what the base pages of a hugepage cost */
     DEAR = 5,         /* doubt that a dear sample adds; a cheap one takes 1 away */
     PROOF = 2 * DEAR, /* doubt from which on there are pauses */

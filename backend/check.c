@@ -2,7 +2,7 @@
 #include "backend/hugepage.h"
 
 /* I5: a hugepage's counts, and its longest free run, are those of its bits. I6: no page is dirty beyond what is
- * committed. */
+ * committed. And it has one kind of advice. */
 static void check_one(const struct hugepage *hp) {
     unsigned used = bits_count(hp->used, 0, HP_PAGES);
     unsigned dirty = bits_count(hp->dirty, 0, HP_PAGES);
@@ -12,6 +12,7 @@ static void check_one(const struct hugepage *hp) {
     unsigned beyond = HP_PAGES - hp->committed;
     RN_ASSERT(beyond == 0 || bits_count(hp->used, hp->committed, beyond) ||
               !bits_count(hp->dirty, hp->committed, beyond));
+    RN_ASSERT(!hp->advised || !hp->split);
     RN_ASSERT(used <= HP_PAGES && (hp->state == HP_USED) == (used > 0));
 }
 

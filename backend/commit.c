@@ -133,15 +133,14 @@ void commit_plan(struct commit *plan, struct hugepage *hp, unsigned last, bool w
     size_t used = total_get(&backend_totals.used_pages);
     bool big = used + total_get(&backend_totals.dirty_free_pages) > SMALL_HEAP >> RN_PAGE_SHIFT;
     bool is_tail = last < HP_PAGES && last > HP_PAGES / 8 && used < TAIL_HEAP >> RN_PAGE_SHIFT;
-    bool had_advice = hp->advised && !hp->split;
-    bool fresh = big && was_clean && !hp->hugetlb && (!is_tail || had_advice) && !is_target(plan, hp);
-    if (fresh && !had_advice && hugetlb_try(hp))
+    bool fresh = big && was_clean && !hp->hugetlb && (!is_tail || hp->advised) && !is_target(plan, hp);
+    if (fresh && !hp->advised && hugetlb_try(hp))
         return;
     bool huge = fresh && backend_config.hugepages && plan_price(plan, hp);
-    bool advise = huge && !had_advice;
-    if (huge && had_advice)
+    bool advise = huge && !hp->advised;
+    if (huge && !advise)
         plan->had_end = hp->base + HP_SIZE;
-    if (fresh && !huge && had_advice && hp_forbid(hp, 1)) {
+    if (fresh && !huge && hp->advised && hp_forbid(hp, 1)) {
         plan->base_start = plan->base_start ? plan->base_start : hp->base;
         plan->base_end = hp->base + HP_SIZE;
     }

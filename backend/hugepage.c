@@ -44,14 +44,14 @@ int hp_cover(uintptr_t start, size_t size) {
 
 enum { SPLIT_MOST = 8 << 10 }; /* hugepages with advice of their own: bounds the process's map count */
 
-static void split_set(struct hugepage *hp, bool split) {
+void hp_set_split(struct hugepage *hp, bool split) {
     total_add(&backend_totals.split_hugepages, (size_t)split - (size_t)hp->split);
     hp->split = split;
 }
 
 void hp_advise(struct hugepage *hp, bool advised) {
     hp->advised = advised;
-    split_set(hp, hp->split && !advised);
+    hp_set_split(hp, hp->split && !advised);
 }
 
 bool hp_forbid(struct hugepage *first, size_t length) {
@@ -61,14 +61,14 @@ bool hp_forbid(struct hugepage *first, size_t length) {
     for (size_t i = 0; i < length; i++) {
         struct hugepage *hp = hp_of(start + (i << HP_SHIFT));
         hp->advised = false;
-        split_set(hp, true);
+        hp_set_split(hp, true);
     }
     return true;
 }
 
 void hp_take_advice(struct hugepage *hp, const struct hugepage *from) {
     hp->advised = from->advised;
-    split_set(hp, from->split);
+    hp_set_split(hp, from->split);
 }
 
 uintptr_t hp_find_hole(uintptr_t from, uintptr_t to, size_t size) {

@@ -49,7 +49,7 @@ struct hugepage {
     uint16_t committed; /* pages from the start that are readable and writable */
     uint8_t state;      /* enum hp_state */
     bool advised;       /* MADV_HUGEPAGE was given for all of it */
-    bool split;         /* MADV_NOHUGEPAGE was given: parts were released, or huge pages are dear */
+    bool split;         /* MADV_NOHUGEPAGE was given: parts were released, or huge pages are dear. Never both */
     bool hugetlb;       /* explicit huge page: never released */
     bool moved;         /* its pages came from elsewhere by mremap: a mapping of its own */
     uint8_t kind;       /* of the runs that keep to it (packer.c), by what came into it first */
@@ -148,6 +148,8 @@ extern struct backend_config backend_config;
 void hp_advise(struct hugepage *hp, bool advised);
 bool hp_forbid(struct hugepage *first, size_t length);
 void hp_take_advice(struct hugepage *hp, const struct hugepage *from);
+/* Notes whether parts of it have MADV_NOHUGEPAGE, and counts. */
+void hp_set_split(struct hugepage *hp, bool split);
 
 /* price.c: whether a fresh hugepage shall be a huge page; `sampled`: it may be a sample, or stands behind one in its
  * run. And whether it is time to sample what one costs, in a run of so many whole hugepages. Under backend_lock. */

@@ -103,9 +103,8 @@ void range_insert_clean(struct hugepage *first, size_t length, bool still_commit
         struct hugepage *hp = hp_of(first->base + (i << HP_SHIFT));
         total_add(&backend_totals.dirty_free_pages, -(size_t)hp->dirty_pages);
         hp->dirty_pages = 0;
-        hp->advised = hp->advised && !hp->split && still_committed;
-        total_add(&backend_totals.split_hugepages, -(size_t)hp->split);
-        hp->split = false;
+        hp->advised = hp->advised && still_committed;
+        hp_set_split(hp, false);
         for (int w = 0; w < HP_WORDS; w++)
             hp->dirty[w] = 0;
         if (!still_committed) {
@@ -251,7 +250,7 @@ static void forget(struct hugepage *first, size_t length) {
         total_add(&backend_totals.released, (size_t)hp->dirty_pages << RN_PAGE_SHIFT);
         total_add(&backend_totals.committed, -((size_t)hp->committed << RN_PAGE_SHIFT));
         total_add(&backend_totals.moved_hugepages, -(size_t)hp->moved);
-        total_add(&backend_totals.split_hugepages, -(size_t)hp->split);
+        hp_set_split(hp, false);
         *hp = (struct hugepage){.state = HP_NONE};
     }
     total_add(&backend_totals.reserved, -(length << HP_SHIFT));

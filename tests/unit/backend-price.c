@@ -52,7 +52,7 @@ static void dear(void *script) {
 static void becomes_dear(void *script) {
     begin(script);
     CHECK(run_alloc(&model, &model.run[1], HUGE_PAGES, 1)); /* a sample, the next in eight */
-    script_play(&(struct script){.plays_clocks = true, .touch_cost_ns = 5 * MS});
+    script_play(&(struct script){.touch_cost_ns = 5 * MS});
     size_t before = advised();
     for (unsigned slot = 2; slot <= 10; slot++)
         CHECK(run_alloc(&model, &model.run[slot], (size_t)4 * HUGE_PAGES, 1));
@@ -79,7 +79,7 @@ static void dear_alone(void *script) {
 
 static void test_dear_alone(void **state) {
     (void)state;
-    assert_int_equal(child_fails(dear_alone, &(struct script){.plays_clocks = true, .touch_cost_ns = 5 * MS}), 0);
+    assert_int_equal(child_fails(dear_alone, &(struct script){.touch_cost_ns = 5 * MS}), 0);
 }
 
 /* It becomes dear while the heap grows in small runs, for which more is advised than is in use yet: of the next forty
@@ -91,7 +91,7 @@ static void dear_ahead(void *script) {
     unsigned slot = 2;
     for (; slot <= FIRST; slot++)
         CHECK(run_alloc(&model, &model.run[slot], SMALL, 1));
-    script_play(&(struct script){.plays_clocks = true, .touch_cost_ns = 5 * MS});
+    script_play(&(struct script){.touch_cost_ns = 5 * MS});
     size_t before = advised();
     unsigned touches = script_touches();
     for (; slot <= FIRST + GROWTH; slot++)
@@ -105,7 +105,7 @@ static void dear_ahead(void *script) {
 
 static void test_dear_ahead(void **state) {
     (void)state;
-    assert_int_equal(child_fails(dear_ahead, &(struct script){.plays_clocks = true, .touch_cost_ns = MS / 10}), 0);
+    assert_int_equal(child_fails(dear_ahead, &(struct script){.touch_cost_ns = MS / 10}), 0);
 }
 
 /* A block that grows into another place brings its pages along: none of them is a sample, which would be overwritten.
@@ -123,34 +123,33 @@ static void grows(void *script) {
 
 static void test_grows(void **state) {
     (void)state;
-    assert_int_equal(child_fails(grows, &(struct script){.plays_clocks = true, .touch_cost_ns = MS / 10}), 0);
+    assert_int_equal(child_fails(grows, &(struct script){.touch_cost_ns = MS / 10}), 0);
 }
 
 static void test_becomes_dear(void **state) {
     (void)state;
-    assert_int_equal(child_fails(becomes_dear, &(struct script){.plays_clocks = true, .touch_cost_ns = MS / 10}), 0);
+    assert_int_equal(child_fails(becomes_dear, &(struct script){.touch_cost_ns = MS / 10}), 0);
 }
 
 static void test_dear_unsampled(void **state) {
     (void)state;
-    assert_int_equal(child_fails(dear_unsampled, &(struct script){.plays_clocks = true, .touch_cost_ns = 5 * MS}), 0);
+    assert_int_equal(child_fails(dear_unsampled, &(struct script){.touch_cost_ns = 5 * MS}), 0);
 }
 
 static void test_cheap(void **state) {
     (void)state;
-    assert_int_equal(child_fails(cheap, &(struct script){.plays_clocks = true, .touch_cost_ns = MS / 10}), 0);
+    assert_int_equal(child_fails(cheap, &(struct script){.touch_cost_ns = MS / 10}), 0);
 }
 
 static void test_dear(void **state) {
     (void)state;
-    assert_int_equal(child_fails(dear, &(struct script){.plays_clocks = true, .touch_cost_ns = 2 * MS}), 0);
+    assert_int_equal(child_fails(dear, &(struct script){.touch_cost_ns = 2 * MS}), 0);
 }
 
 /* A sample that had to wait, for the CPU or for other threads' changes of mappings, is no price. */
 static void test_preempted(void **state) {
     (void)state;
-    struct script script = {
-        .plays_clocks = true, .touch_cost_ns = MS / 10, .touch_wait_ns = (uint64_t)20 * MS, .touch_wait_in = 12};
+    struct script script = {.touch_cost_ns = MS / 10, .touch_wait_ns = (uint64_t)20 * MS, .touch_wait_in = 12};
     assert_int_equal(child_fails(cheap, &script), 0);
 }
 
@@ -159,8 +158,7 @@ static void mixed(void *script) { CHECK(advised_while_growing(script) <= GROWTH 
 
 static void test_mixed(void **state) {
     (void)state;
-    struct script script = {
-        .plays_clocks = true, .touch_cost_ns = MS / 10, .touch_wait_ns = (uint64_t)5 * MS, .touch_wait_in = 3};
+    struct script script = {.touch_cost_ns = MS / 10, .touch_wait_ns = (uint64_t)5 * MS, .touch_wait_in = 3};
     assert_int_equal(child_fails(mixed, &script), 0);
 }
 
@@ -171,7 +169,7 @@ static void dear_again(void *script) {
     CHECK(run_alloc(&model, &model.run[1], (size_t)24 * HUGE_PAGES, 1) && advised() == before + 24);
     run_free(&model, &model.run[1]);
     CHECK(backend_release(0, true) >= (size_t)24 * BACKEND_HUGE_SIZE);
-    script_play(&(struct script){.plays_clocks = true, .touch_cost_ns = 5 * MS});
+    script_play(&(struct script){.touch_cost_ns = 5 * MS});
     CHECK(run_alloc(&model, &model.run[1], (size_t)24 * HUGE_PAGES, 1));
     CHECK(script_forbidden() / BACKEND_HUGE_SIZE == 23);
     end();
@@ -179,7 +177,7 @@ static void dear_again(void *script) {
 
 static void test_dear_again(void **state) {
     (void)state;
-    assert_int_equal(child_fails(dear_again, &(struct script){.plays_clocks = true, .touch_cost_ns = MS / 10}), 0);
+    assert_int_equal(child_fails(dear_again, &(struct script){.touch_cost_ns = MS / 10}), 0);
 }
 
 int main(void) {

@@ -37,8 +37,7 @@ struct script {
     bool has_hugetlb;                /* MAP_HUGETLB succeeds, with ordinary pages */
     void (*before_hugetlb)(void);    /* called in such a call, as another thread would run then */
     void (*before_membarrier)(void); /* likewise, with pools stopped */
-    bool plays_clocks;               /* time passes in os_touch only: */
-    uint64_t touch_cost_ns;          /* in each */
+    uint64_t touch_cost_ns;          /* passes in each os_touch, which then touches nothing, */
     uint64_t touch_wait_ns;          /* and more in one of */
     unsigned touch_wait_in;          /* so many, the third first */
 };
@@ -67,7 +66,8 @@ size_t script_forbidden(void);
 /* Bytes mapped and not unmapped since the program began; mappings made over others count nothing. */
 size_t script_mapped(void);
 
-/* The clock of CLOCK_MONOTONIC_COARSE goes on by so much. */
+/* The clock of CLOCK_MONOTONIC_COARSE goes on by so much. On the others time passes in os_touch alone: no test depends
+ * on what memory costs here. */
 void script_sleep(unsigned ms);
 
 #endif

@@ -17,8 +17,6 @@
 #include "base/os.h"
 #include "pagemap/pagemap.h"
 
-#include <errno.h>
-
 enum {
     SLOTS = 8,
     SLOT_MS = 500,
@@ -26,6 +24,7 @@ enum {
     STEP_SHARE = 4,   /* a step returns this part of the excess */
     STEP_HPS = 4,     /* and at least as many hugepages */
     CALL_HPS = 16,    /* hugepages given back by one system call: 2 ms of it */
+    RETREAT_HPS = 8,  /* and with their address space: their descriptors are kept on the stack meanwhile */
     RETRY_MS = 10000, /* after a refusal (locked memory) */
     LIMIT_SHARE = 16, /* of RLIMIT_AS may stay reserved without use */
     LIMIT_KEEP = 8 << 20,
@@ -41,8 +40,7 @@ enum {
 
 struct lock backend_release_lock = LOCK_INIT(RANK_RELEASE);
 
-static _Atomic bool unmap_refused; /* at the last retreat */
-static _Atomic size_t slot_now;    /* written under backend_lock */
+static _Atomic size_t slot_now; /* written under backend_lock */
 
 /* Under backend_release_lock. */
 static size_t slots[SLOTS];
@@ -241,78 +239,66 @@ size_t backend_release(size_t keep, bool deep) {
     return released;
 }
 
-/* Forgets hugepages that are about to be unmapped. Holds backend_lock. */
-static void forget(struct hugepage *first, size_t length) {
+/* Forgets hugepages that are about to be unmapped, but for what `known` keeps. Holds backend_lock. */
+static void forget(struct hugepage *first, size_t length, struct hugepage *known) {
     uintptr_t start = first->base;
     for (size_t i = 0; i < length; i++) {
         struct hugepage *hp = hp_of(start + (i << HP_SHIFT));
+        known[i] = *hp;
         total_add(&backend_totals.dirty_free_pages, -(size_t)hp->dirty_pages);
-        total_add(&backend_totals.released, (size_t)hp->dirty_pages << RN_PAGE_SHIFT);
         total_add(&backend_totals.committed, -((size_t)hp->committed << RN_PAGE_SHIFT));
         total_add(&backend_totals.moved_hugepages, -(size_t)hp->moved);
         hp_set_split(hp, false);
         *hp = (struct hugepage){.state = HP_NONE};
     }
     total_add(&backend_totals.reserved, -(length << HP_SHIFT));
+}
+
+/* The kernel would not unmap them: no mapping can be split, or a sandbox refuses. They are free as before, and nobody
+ * else can have come to lie there. Holds backend_lock. */
+static void remember(const struct hugepage *known, size_t length) {
+    for (size_t i = 0; i < length; i++) {
+        struct hugepage *hp = hp_of(known[i].base);
+        *hp = known[i];
+        total_add(&backend_totals.dirty_free_pages, hp->dirty_pages);
+        total_add(&backend_totals.committed, (size_t)hp->committed << RN_PAGE_SHIFT);
+        total_add(&backend_totals.moved_hugepages, hp->moved);
+        total_add(&backend_totals.split_hugepages, hp->split);
+    }
+    total_add(&backend_totals.reserved, length << HP_SHIFT);
+    range_insert(hp_of(known[0].base), length);
+}
+
+/* Notes that the system has them back. Holds backend_lock. */
+static void retreat_note(const struct hugepage *known, size_t length) {
+    for (size_t i = 0; i < length; i++)
+        total_add(&backend_totals.released, (size_t)known[i].dirty_pages << RN_PAGE_SHIFT);
     total_add(&backend_totals.retreats, 1);
 }
 
-/* Nothing is known any more of what these free hugepages hold: all of it, now writable, may be resident. Holds
- * backend_lock. 0, or -ENOMEM when there is no memory for the pagemap, which is to cover what is writable. */
-static int all_dirty(uintptr_t start, size_t length) {
-    if (pagemap_ensure(start, length << HP_SHIFT) != 0)
-        return -ENOMEM;
-    for (size_t i = 0; i < length; i++) {
-        struct hugepage *hp = hp_of(start + (i << HP_SHIFT));
-        hp->committed = hp->dirty_pages = HP_PAGES;
-        bits_set(hp->dirty, 0, HP_PAGES);
-    }
-    total_add(&backend_totals.committed, length << HP_SHIFT);
-    total_add(&backend_totals.dirty_free_pages, length * HP_PAGES);
-    return 0;
-}
-
-/* The kernel would not unmap what was forgotten: no mapping can be split, or a sandbox refuses. It is free as before;
- * and clean, if its contents can be dropped, else dirty, if all of it can be made writable. Else it is lost. */
-static void take_back(uintptr_t start, size_t length) {
-    bool still_committed;
-    bool is_clean = os_release((void *)start, length << HP_SHIFT, &still_committed) == 0;
-    if (!is_clean && os_commit((void *)start, length << HP_SHIFT) != 0)
-        return;
-    lock_take(&backend_lock);
-    if (is_clean || all_dirty(start, length) == 0) {
-        range_insert(hp_of(start), length);
-        total_add(&backend_totals.reserved, length << HP_SHIFT);
-    }
-    lock_drop(&backend_lock);
-}
-
 /* Takes free hugepages and gives them back with their address space. Returns its size; 0: none left, or refused.
- * The call is made without the lock, as it may take long; but not after a refusal, since what was forgotten is
- * known again only as far as take_back can tell. */
+ * The call is made without the lock, as it may take long. */
 static size_t retreat_once(size_t keep) {
+    struct hugepage known[RETREAT_HPS];
     size_t length = 0;
     lock_take(&backend_lock);
     size_t free_bytes = total_get(&backend_totals.free_hugepages) << HP_SHIFT;
     struct hugepage *first = NULL;
     if (free_bytes > keep)
-        first = range_take_any((free_bytes - keep + HP_SIZE - 1) >> HP_SHIFT, &length);
-    uintptr_t start = first ? first->base : 0;
-    bool was_refused = atomic_load_explicit(&unmap_refused, memory_order_relaxed);
-    bool is_refused = first && was_refused && os_unreserve((void *)start, length << HP_SHIFT) != 0;
-    if (is_refused)
-        range_insert(first, length);
-    else if (first)
-        forget(first, length);
-    lock_drop(&backend_lock);
-    if (first && !was_refused) {
-        is_refused = os_unreserve((void *)start, length << HP_SHIFT) != 0;
-        if (is_refused)
-            take_back(start, length);
-    }
+        first = range_take_any(min_size((free_bytes - keep + HP_SIZE - 1) >> HP_SHIFT, RETREAT_HPS), &length);
     if (first)
-        atomic_store_explicit(&unmap_refused, is_refused, memory_order_relaxed);
-    return is_refused ? 0 : length << HP_SHIFT;
+        forget(first, length, known);
+    lock_drop(&backend_lock);
+    if (!first)
+        return 0;
+    int error = os_unreserve((void *)known[0].base, length << HP_SHIFT);
+    lock_take(&backend_lock);
+    if (error)
+        remember(known, length);
+    else
+        retreat_note(known, length);
+    lock_drop(&backend_lock);
+    return error ? 0 : length << HP_SHIFT;
 }
 
 size_t backend_retreat(size_t keep) {

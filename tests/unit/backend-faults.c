@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "backend/backend.h"
 #include "base/os.h"
@@ -161,6 +162,37 @@ static void test_chance(void **state) {
     }
 }
 
+/* What the kernel will not take back is neither lost nor forgotten, whatever else it refuses then. */
+static void retreat_refused(void *script) {
+    static struct runs runs;
+    struct backend_stats before, after;
+    os_init();
+    backend_init(&plain);
+    CHECK(run_alloc(&runs, &runs.run[0], 1536, 1) && run_alloc(&runs, &runs.run[1], 10, 1));
+    run_free(&runs, &runs.run[0]);
+    backend_stats(&before);
+    script_play(script);
+    for (int i = 0; i < 3; i++) {
+        CHECK(backend_retreat(0) == 0);
+        backend_stats(&after);
+        CHECK(memcmp(&after, &before, sizeof after) == 0);
+        runs_check(&runs);
+    }
+    script_stop();
+    CHECK(backend_release(0, false) == (size_t)1536 << RN_PAGE_SHIFT);
+    run_free(&runs, &runs.run[1]);
+    CHECK(backend_retreat(0) == before.reserved);
+    backend_stats(&after);
+    CHECK(after.reserved == 0 && after.committed == 0 && after.free_resident == 0);
+}
+
+static void test_retreat(void **state) {
+    (void)state;
+    unsigned others = 1u << CALL_DONTNEED | 1u << CALL_MPROTECT;
+    assert_int_equal(child_fails(retreat_refused, &(struct script){.always = 1u << CALL_MUNMAP}), 0);
+    assert_int_equal(child_fails(retreat_refused, &(struct script){.always = 1u << CALL_MUNMAP | others}), 0);
+}
+
 enum { THREADS = 4 };
 
 static void *churn_thread(void *runs) {
@@ -194,8 +226,9 @@ static void test_threads(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_each),  cmocka_unit_test(test_each_strict), cmocka_unit_test(test_each_limited),
-        cmocka_unit_test(test_kinds), cmocka_unit_test(test_chance),      cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_each),    cmocka_unit_test(test_each_strict), cmocka_unit_test(test_each_limited),
+        cmocka_unit_test(test_kinds),   cmocka_unit_test(test_chance),      cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_retreat),
     };
     return cmocka_run_group_tests_name("page runs, calls failing", tests, NULL, NULL);
 }

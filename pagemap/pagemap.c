@@ -123,15 +123,19 @@ int pagemap_ensure(uintptr_t start, size_t size) {
 }
 
 void pagemap_set(uintptr_t start, size_t pages, uint8_t tag, void *handle) {
-    for (size_t i = 0; i < pages; i++) {
-        uintptr_t address = start + (i << RN_PAGE_SHIFT);
-        size_t index = address >> PAGEMAP_LEAF_SHIFT;
-        size_t page = (address >> RN_PAGE_SHIFT) & (PAGEMAP_LEAF_PAGES - 1);
-        uintptr_t tags = (uintptr_t)pagemap_zero_tags +
-                         (uintptr_t)atomic_load_explicit(&pagemap_tag_root[index], memory_order_relaxed);
-        _Atomic(void *) *handles = atomic_load_explicit(&pagemap_handle_root[index], memory_order_relaxed);
-        atomic_store_explicit(&handles[page], handle, memory_order_relaxed);
-        atomic_store_explicit((_Atomic uint8_t *)(tags + page), tag, memory_order_relaxed);
+    while (pages) {
+        size_t index = start >> PAGEMAP_LEAF_SHIFT;
+        size_t first = (start >> RN_PAGE_SHIFT) & (PAGEMAP_LEAF_PAGES - 1);
+        size_t here = min_size(pages, PAGEMAP_LEAF_PAGES - first);
+        intptr_t root = atomic_load_explicit(&pagemap_tag_root[index], memory_order_relaxed);
+        _Atomic uint8_t *tags = (_Atomic uint8_t *)((uintptr_t)pagemap_zero_tags + (uintptr_t)root + first);
+        _Atomic(void *) *handles = atomic_load_explicit(&pagemap_handle_root[index], memory_order_relaxed) + first;
+        for (size_t i = 0; i < here; i++) {
+            atomic_store_explicit(&handles[i], handle, memory_order_relaxed);
+            atomic_store_explicit(&tags[i], tag, memory_order_relaxed);
+        }
+        start += here << RN_PAGE_SHIFT;
+        pages -= here;
     }
 }
 

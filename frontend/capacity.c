@@ -13,7 +13,7 @@ enum {
     BIN_BYTES = 32 << 10,   /* no more than this, */
     BIN_SHARE = 128,        /* or in a big heap this part of it, */
     BIN_MOST = 256 << 10,   /* up to this many bytes, */
-    BIN_LEAST = 3,          /* but this many, whatever their size, if they were in use together more than once */
+    BIN_LEAST = 6,          /* but this many, whatever their size, if they were in use together more than once */
     FIRST_BYTES = 32 << 10, /* a bin's first capacity is at most this many bytes */
     FIRST_LINES = 4,        /* and of tiny objects as many as fill these cache lines: successive ones lie on several */
     BUDGET_SHARE = 2,       /* all pools may hold this part of the heap, if that is more than the option says */

@@ -138,10 +138,10 @@ static void big_objects(void *options) {
     rnFree(kept);
     churn(large, 1);
     CHECK(pools_free_bytes() == big_heap + large);
-    churn(large, 3);
-    CHECK(pools_free_bytes() == big_heap + 3 * large);
-    churn(large, 9);
-    CHECK(pools_free_bytes() <= big_heap + 3 * large);
+    churn(large, 6);
+    CHECK(pools_free_bytes() == big_heap + 6 * large);
+    churn(large, 15);
+    CHECK(pools_free_bytes() <= big_heap + 6 * large);
     check_nothing_in_use();
 }
 

@@ -87,6 +87,10 @@ static void span_move(struct central *central, struct span *span, unsigned domai
     shared_add(&central->objects, -objects);
 }
 
+size_t central_free(unsigned domain, unsigned class_index) {
+    return atomic_load_explicit(&centrals[domain][class_index].free_objects, memory_order_relaxed);
+}
+
 /* Takes what the listed spans have, for the domain, to which go those that nothing is left of. Holds the lock. */
 static size_t take_listed(struct central *central, unsigned domain, void **objects, size_t count) {
     size_t taken = 0;
@@ -116,10 +120,14 @@ static bool may_lend(unsigned class_index, unsigned other) {
 /* Free objects of somewhat larger classes, before a new span is made: what one class has too much and another too
  * little of would else be held twice. The pagemap knows an object's own class, to which it is freed. */
 static size_t borrow(unsigned domain, unsigned class_index, void **objects, size_t count) {
-    size_t taken = 0;
-    for (unsigned other = class_index + 1; taken == 0 && may_lend(class_index, other); other++)
-        taken = central_take_own(domain, other, objects, count);
-    return taken;
+    for (unsigned other = class_index + 1; other <= class_index + LENDERS && other < RN_CLASSES; other++) {
+        size_t taken = 0;
+        if (central_free(domain, other) != 0 && may_lend(class_index, other))
+            taken = central_take_own(domain, other, objects, count);
+        if (taken)
+            return taken;
+    }
+    return 0;
 }
 
 size_t central_take_from(unsigned from, unsigned domain, unsigned class_index, void **objects, size_t count) {
@@ -137,12 +145,8 @@ size_t central_take_own(unsigned domain, unsigned class_index, void **objects, s
 }
 
 size_t central_take(unsigned domain, unsigned class_index, void **objects, size_t count) {
-    size_t taken = central_take_own(domain, class_index, objects, count);
+    size_t taken = central_free(domain, class_index) ? central_take_own(domain, class_index, objects, count) : 0;
     return taken ? taken : borrow(domain, class_index, objects, count);
-}
-
-size_t central_free(unsigned domain, unsigned class_index) {
-    return atomic_load_explicit(&centrals[domain][class_index].free_objects, memory_order_relaxed);
 }
 
 size_t central_objects(unsigned domain, unsigned class_index) {
@@ -153,11 +157,11 @@ bool central_is_surplus(unsigned domain, unsigned class_index, size_t free_objec
     return free_objects > central_objects(domain, class_index) / SURPLUS_SHARE;
 }
 
-size_t central_make(unsigned domain, unsigned class_index, void **objects, size_t count, bool grow) {
+size_t central_make(unsigned domain, unsigned class_index, void **objects, size_t count, enum source from) {
     struct central *central = &centrals[domain][class_index];
     size_t per_span = size_classes[class_index].objects, taken = 0;
     while (taken < count) {
-        struct span *next, *span = span_create(domain, class_index, (count - taken + per_span - 1) / per_span, grow);
+        struct span *next, *span = span_create(domain, class_index, (count - taken + per_span - 1) / per_span, from);
         if (!span)
             break;
         for (; span; span = next) {
@@ -263,14 +267,43 @@ static size_t put_domain(unsigned class_index, struct span **spans, void *const 
     return left;
 }
 
-static void put_some(unsigned class_index, void *const *objects, size_t count);
+/* The same of a single object of the class, as a bin for big objects gives them back. */
+static void put_one(unsigned class_index, struct span *span, const void *object) {
+    unsigned domain = span_domain(span);
+    struct central *central = &centrals[domain][class_index];
+    lock_take(&central->lock);
+    while (RN_UNLIKELY(span_domain(span) != domain)) { /* moved meanwhile */
+        lock_drop(&central->lock);
+        domain = span_domain(span);
+        central = &centrals[domain][class_index];
+        lock_take(&central->lock);
+    }
+    if (RN_UNLIKELY(span->class_index != class_index)) /* ended meanwhile */
+        misuse(central, span, object, "double free");
+    int number = span_index(span, &size_classes[class_index], object);
+    if (RN_UNLIKELY(number < 0))
+        misuse(central, span, object, "interior pointer");
+    uint64_t bit = (uint64_t)1 << (number & 63);
+    if (RN_UNLIKELY(span->bits[number >> 6] & bit))
+        misuse(central, span, object, "double free");
+    span->bits[number >> 6] |= bit;
+    bool is_empty = span_filled(central, span, 1);
+    count_free(central, is_empty ? 1 - (size_t)span->free : 1);
+    lock_drop(&central->lock);
+    if (is_empty) {
+        span->next = NULL;
+        span_destroy(span);
+    } else {
+        central_note(domain, class_index);
+    }
+}
 
 /* An object in a bin of `class_index` that is not of that class was lent to it; or its span is gone, since it was free
  * already. */
-static void put_lent(unsigned class_index, const struct span *span, void *object) {
+static void put_lent(unsigned class_index, struct span *span, void *object) {
     if (!span || !may_lend(class_index, span->class_index))
         span_misuse(class_index, object, "double free");
-    put_some(span->class_index, &object, 1);
+    put_one(span->class_index, span, object);
 }
 
 /* What does not need the lock is done before it is taken: the spans are looked up, and their lines asked for. */
@@ -293,6 +326,14 @@ static void put_some(unsigned class_index, void *const *objects, size_t count) {
 }
 
 void central_put(unsigned class_index, void **objects, size_t count) {
+    if (count == 1) {
+        struct span *span = pagemap_handle(objects[0]);
+        if (RN_LIKELY(span && span->class_index == class_index))
+            put_one(class_index, span, objects[0]);
+        else
+            put_lent(class_index, span, objects[0]);
+        return;
+    }
     for (size_t done = 0; done < count; done += PUT_MOST)
         put_some(class_index, objects + done, min_size(count - done, PUT_MOST));
 }

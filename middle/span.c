@@ -243,19 +243,19 @@ static void span_fill(struct span *span, unsigned domain, unsigned class_index) 
     span->class_index = (uint8_t)class_index;
     atomic_store_explicit(&span->domain, (uint16_t)domain, memory_order_relaxed);
     span->free = class_->objects;
-    for (size_t w = 0; w < bit_words(class_index); w++)
+    size_t last = bit_words(class_index) - 1; /* most have no other; no loop then, which would be a slow instruction */
+    for (size_t w = 0; w < last; w++)
         span->bits[w] = ~(uint64_t)0;
-    if (class_->objects % 64)
-        span->bits[class_->objects / 64] = ((uint64_t)1 << class_->objects % 64) - 1;
+    span->bits[last] = ~(uint64_t)0 >> (-(unsigned)class_->objects % 64);
     pagemap_set(span->start, class_->pages, (uint8_t)class_index, span);
 }
 
-struct span *span_create(unsigned domain, unsigned class_index, size_t most, bool grow) {
+struct span *span_create(unsigned domain, unsigned class_index, size_t most, enum source from) {
     size_t pages = size_classes[class_index].pages;
     uint32_t meta_size = meta_size_of(class_index);
     struct span *first = spare_take(domain, pages, meta_size, most);
-    if (!first)
-        first = spans_obtain(domain, pages, meta_size, most, grow);
+    if (!first && from != SOURCE_WAITING)
+        first = spans_obtain(domain, pages, meta_size, most, from == SOURCE_ANY);
     for (struct span *span = first; span; span = span->next)
         span_fill(span, domain, class_index);
     return first;

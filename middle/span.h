@@ -38,9 +38,12 @@ struct span {
     uint64_t bits[];         /* 1: free */
 };
 
-/* Makes up to `most` spans, all objects free, on no list but linked by `next`. NULL when memory is short,
- * or when it would take growth of the heap and `grow` is false. */
-struct span *span_create(unsigned domain, unsigned class_index, size_t most, bool grow);
+/* Where new spans may come from: those that wait; or what is resident too; or else the heap grows. */
+enum source { SOURCE_WAITING, SOURCE_RESIDENT, SOURCE_ANY };
+
+/* Makes up to `most` spans, all objects free, on no list but linked by `next`. NULL when memory is short, or `from` has
+ * nothing. */
+struct span *span_create(unsigned domain, unsigned class_index, size_t most, enum source from);
 /* Ends the life of empty spans of one class, linked by `next`: the last few wait for the next span_create, the others'
  * runs and structures go back. */
 void span_destroy(struct span *spans);
@@ -80,8 +83,8 @@ size_t central_free(unsigned domain, unsigned class_index);
 bool central_is_surplus(unsigned domain, unsigned class_index, size_t free_objects);
 /* Objects of all its spans. */
 size_t central_objects(unsigned domain, unsigned class_index);
-/* Objects of the very class, from new spans; `grow` as span_create. */
-size_t central_make(unsigned domain, unsigned class_index, void **objects, size_t count, bool grow);
+/* Objects of the very class, from new spans. */
+size_t central_make(unsigned domain, unsigned class_index, void **objects, size_t count, enum source from);
 /* The domains that may have something of the class free, in spans or in transfer caches; and how it becomes known. */
 uint32_t central_noted(unsigned class_index);
 void central_note(unsigned domain, unsigned class_index);

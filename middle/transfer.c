@@ -222,7 +222,7 @@ static size_t take_from_others(unsigned domain, unsigned class_index, void **obj
 static size_t take_without_growth(unsigned domain, unsigned class_index, void **objects, size_t count, size_t fresh) {
     size_t taken = 0;
     if (span_may_wait(domain) || backend_free_resident() != 0)
-        taken = central_make(domain, class_index, objects, fresh, false);
+        taken = central_make(domain, class_index, objects, fresh, SOURCE_RESIDENT);
     if (taken == 0 && backend_spare_hugepages() == 0)
         taken = take_from_others(domain, class_index, objects, count, false);
     return taken;
@@ -236,11 +236,13 @@ static inline size_t take(unsigned domain, unsigned class_index, void **objects,
         note_starved(transfer);
     if (taken || (taken = central_take(domain, class_index, objects, count)) != 0)
         return taken;
-    age_next(domain);
     size_t fresh = whole_spans(class_index, count, most);
+    if (span_may_wait(domain) && (taken = central_make(domain, class_index, objects, fresh, SOURCE_WAITING)) != 0)
+        return taken;
+    age_next(domain);
     if (domains_are_many() && ((taken = take_without_growth(domain, class_index, objects, count, fresh)) != 0 || !grow))
         return taken;
-    taken = central_make(domain, class_index, objects, fresh, grow);
+    taken = central_make(domain, class_index, objects, fresh, grow ? SOURCE_ANY : SOURCE_RESIDENT);
     return taken || !grow ? taken : take_from_others(domain, class_index, objects, count, true);
 }
 
@@ -261,7 +263,7 @@ void *middle_take_exact(unsigned id, unsigned class_index) {
     for (uint32_t others = domains_used() & ~((uint32_t)1 << domain); others;)
         if (central_take_from(domain_next(&others), domain, class_index, &object, 1))
             return object;
-    return central_make(domain, class_index, &object, 1, true) ? object : NULL;
+    return central_make(domain, class_index, &object, 1, SOURCE_ANY) ? object : NULL;
 }
 
 /* Whose cache the objects go to: their spans', as one of them says, so that what a CPU made comes back to it from those

@@ -7,13 +7,22 @@
  * longer than it costs. So dear ones are weighed: each adds as much doubt as DEAR cheap ones take away, which tells one
  * in four from one in fifteen. While there is any doubt, there are huge pages only behind a sample in the same run;
  * from PROOF on, the next fresh hugepages are left to base pages after each dear one, more of them the longer it goes
- * on. */
+ * on.
+ *
+ * What a host took back lies behind what it did not: fresh huge pages are cheap for a while and then all dear. The
+ * first dear one is seldom the sample; but then the program, which writes what it allocates, is late when it wants the
+ * next. So after such a delay the next is a sample, and after a rest, in which the host may have come by. Where nothing
+ * is written there is no delay, and hardly a sample that would make memory resident for nothing. */
 #include "backend/hugepage.h"
 #include "base/os.h"
 
 enum {
     EVERY = 8,        /* of so many fresh huge pages one is a sample, in runs of less than two */
     MOST_NS = 600000, /* what the base pages of a hugepage cost */
+    LATE_NS =
+        2000000, /* from one fresh huge page to the next: a cheap one and its writing take less, a dear one more */
+    AWAY_NS = 16000000, /* longer: the time went elsewhere */
+    REST_NS = 1000000000,
     DEAR = 5,         /* doubt that a dear sample adds; a cheap one takes 1 away */
     PROOF = 2 * DEAR, /* doubt from which on there are pauses */
     MOST = 5 * DEAR,  /* and at most */
@@ -25,6 +34,7 @@ enum {
 static unsigned doubt;
 static unsigned pause;   /* fresh hugepages that shall not be huge yet */
 static unsigned next_in; /* fresh huge pages until the next sample */
+static uint64_t last_at; /* the last fresh one came into use */
 
 bool price_is_right(bool sampled) {
     if (pause == 0)
@@ -33,8 +43,16 @@ bool price_is_right(bool sampled) {
     return false;
 }
 
+/* Whether the last fresh huge page may have been dear. */
+static bool is_late(void) {
+    uint64_t now = os_now_ns(), since = now - last_at;
+    last_at = now;
+    return since >= REST_NS || (since >= LATE_NS && since < AWAY_NS);
+}
+
 bool price_sample_due(size_t hugepages) {
-    if (next_in && hugepages < 2 && doubt == 0) {
+    bool late = is_late();
+    if (next_in && hugepages < 2 && doubt == 0 && !late) {
         next_in--;
         return false;
     }

@@ -153,6 +153,32 @@ static void test_preempted(void **state) {
     assert_int_equal(child_fails(cheap, &script), 0);
 }
 
+/* Samples of `count` hugepages, into which a heap grows one by one, one in `pause` ns. */
+static unsigned samples_of(unsigned first, unsigned count, uint64_t pause) {
+    unsigned before = script_touches();
+    for (unsigned slot = first; slot < first + count; slot++) {
+        script_pass(pause);
+        CHECK(run_alloc(&model, &model.run[slot], HUGE_PAGES, 1));
+    }
+    return script_touches() - before;
+}
+
+/* Few are samples while each comes soon after the last one, or long after; all are while they come as late as dear ones
+ * make a program that writes them. */
+static void late(void *script) {
+    begin(script);
+    CHECK(samples_of(1, 8, MS / 2) == 1);
+    CHECK(samples_of(9, 8, 3 * MS) == 8);
+    CHECK(samples_of(17, 8, 40 * MS) == 1);
+    CHECK(samples_of(25, 1, MS / 2) == 0 && samples_of(26, 1, (uint64_t)2000 * MS) == 1);
+    end();
+}
+
+static void test_late(void **state) {
+    (void)state;
+    assert_int_equal(child_fails(late, &(struct script){.touch_cost_ns = MS / 10}), 0);
+}
+
 /* Dear ones that lie among cheap ones, one of three, are no accident. */
 static void mixed(void *script) { CHECK(advised_while_growing(script) <= GROWTH * 3 / 4); }
 
@@ -182,10 +208,10 @@ static void test_dear_again(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cheap),        cmocka_unit_test(test_dear),           cmocka_unit_test(test_preempted),
-        cmocka_unit_test(test_becomes_dear), cmocka_unit_test(test_dear_unsampled), cmocka_unit_test(test_grows),
-        cmocka_unit_test(test_dear_ahead),   cmocka_unit_test(test_dear_alone),     cmocka_unit_test(test_dear_again),
-        cmocka_unit_test(test_mixed),
+        cmocka_unit_test(test_late),       cmocka_unit_test(test_cheap),        cmocka_unit_test(test_dear),
+        cmocka_unit_test(test_preempted),  cmocka_unit_test(test_becomes_dear), cmocka_unit_test(test_dear_unsampled),
+        cmocka_unit_test(test_grows),      cmocka_unit_test(test_dear_ahead),   cmocka_unit_test(test_dear_alone),
+        cmocka_unit_test(test_dear_again), cmocka_unit_test(test_mixed),
     };
     return cmocka_run_group_tests_name("price", tests, NULL, NULL);
 }

@@ -66,8 +66,9 @@ size_t script_forbidden(void);
 /* Bytes mapped and not unmapped since the program began; mappings made over others count nothing. */
 size_t script_mapped(void);
 
-/* The clock of CLOCK_MONOTONIC_COARSE goes on by so much. On the others time passes in os_touch alone: no test depends
- * on what memory costs here. */
+/* The clock of CLOCK_MONOTONIC_COARSE goes on by so much; and the others, on which time else passes in os_touch alone:
+ * no test depends on what memory costs here. */
 void script_sleep(unsigned ms);
+void script_pass(uint64_t ns);
 
 #endif

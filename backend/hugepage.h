@@ -32,6 +32,7 @@ enum hp_state {
     HP_NONE = 0, /* not ours, or inside a free range */
     HP_FREE,     /* first or last of a free range */
     HP_USED,     /* at least one page in use */
+    HP_LEAVING,  /* being unmapped, and in no range: what is known of it stays true if the kernel refuses */
 };
 
 /* All fields under backend_lock. */
@@ -41,7 +42,7 @@ struct hugepage {
     struct hugepage *next;    /* packer's or range's list */
     struct hugepage *prev;
     uintptr_t base;
-    uint32_t range_length; /* hugepages; valid at both ends of a free range */
+    uint32_t range_length; /* hugepages; valid at both ends of a free range. While it leaves: which departure's it is */
     uint32_t range_dirty;  /* of them, those with dirty pages; valid at the first */
     uint16_t used_pages;
     uint16_t dirty_pages;
@@ -127,6 +128,7 @@ extern struct backend_totals {
     _Atomic size_t free_hugepages;   /* members of ranges */
     _Atomic size_t moved_hugepages;  /* whose pages came from elsewhere */
     _Atomic size_t split_hugepages;  /* that MADV_NOHUGEPAGE was given for */
+    _Atomic size_t leaving_hugepages;
     _Atomic size_t reserved;
     _Atomic size_t committed;
     _Atomic size_t released;
@@ -161,6 +163,9 @@ bool price_take(uintptr_t page);
 
 /* release.c: puts free hugepages whose pages are gone back among the free ones. */
 void range_insert_clean(struct hugepage *first, size_t length, bool still_committed);
+
+/* release.c: a hugepage that was leaving is not there any more. Under backend_lock. */
+void hp_forget(struct hugepage *hp);
 
 /* release.c: from now on. */
 void release_init(void);

@@ -58,6 +58,13 @@ static void hugetlb_region(uintptr_t start, size_t size) {
     total_add(&backend_totals.committed, size);
 }
 
+/* What was unmapped a moment ago, and may be noted so the next moment only, is forgotten now. Holds backend_lock. */
+static void forget_leaving(uintptr_t start, size_t size) {
+    for (uintptr_t at = start; at < start + size && total_get(&backend_totals.leaving_hugepages); at += HP_SIZE)
+        if (hp_find(at)->state == HP_LEAVING)
+            hp_forget(hp_of(at));
+}
+
 /* Makes the region known. Holds backend_lock. */
 static int region_add(uintptr_t start, size_t size, size_t limit) {
     if ((start + size) >> RN_ADDRESS_BITS != 0)
@@ -69,6 +76,7 @@ static int region_add(uintptr_t start, size_t size, size_t limit) {
     }
     if (hp_cover(start, size) != 0)
         return -ENOMEM;
+    forget_leaving(start, size);
     hugetlb_region(start, size);
     range_insert(hp_of(start), size >> HP_SHIFT);
     region_end = max_size(region_end, start + size);

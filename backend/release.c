@@ -24,7 +24,6 @@ enum {
     STEP_SHARE = 4,   /* a step returns this part of the excess */
     STEP_HPS = 4,     /* and at least as many hugepages */
     CALL_HPS = 16,    /* hugepages given back by one system call: 2 ms of it */
-    RETREAT_HPS = 8,  /* and with their address space: their descriptors are kept on the stack meanwhile */
     RETRY_MS = 10000, /* after a refusal (locked memory) */
     LIMIT_SHARE = 16, /* of RLIMIT_AS may stay reserved without use */
     LIMIT_KEEP = 8 << 20,
@@ -41,6 +40,7 @@ enum {
 struct lock backend_release_lock = LOCK_INIT(RANK_RELEASE);
 
 static _Atomic size_t slot_now; /* written under backend_lock */
+static bool unmap_refused;      /* at the last retreat. Under backend_lock */
 
 /* Under backend_release_lock. */
 static size_t slots[SLOTS];
@@ -239,66 +239,86 @@ size_t backend_release(size_t keep, bool deep) {
     return released;
 }
 
-/* Forgets hugepages that are about to be unmapped, but for what `known` keeps. Holds backend_lock. */
-static void forget(struct hugepage *first, size_t length, struct hugepage *known) {
-    uintptr_t start = first->base;
+static uint32_t departures; /* Under backend_lock */
+
+/* Counts what is known of a hugepage, `sign` 1, or no longer, -1. */
+static void account(const struct hugepage *hp, size_t sign) {
+    total_add(&backend_totals.reserved, sign << HP_SHIFT);
+    total_add(&backend_totals.leaving_hugepages, -sign);
+    total_add(&backend_totals.dirty_free_pages, sign * hp->dirty_pages);
+    total_add(&backend_totals.committed, sign * hp->committed << RN_PAGE_SHIFT);
+    total_add(&backend_totals.moved_hugepages, sign * hp->moved);
+    total_add(&backend_totals.split_hugepages, sign * hp->split);
+}
+
+/* Hugepages are about to be unmapped. Should the kernel refuse, what is known of them stays true, since nobody else can
+ * have come to lie there; so they keep it, and a number by which they are known again. Holds backend_lock. */
+static uint32_t depart(uintptr_t start, size_t length) {
+    departures++;
     for (size_t i = 0; i < length; i++) {
         struct hugepage *hp = hp_of(start + (i << HP_SHIFT));
-        known[i] = *hp;
-        total_add(&backend_totals.dirty_free_pages, -(size_t)hp->dirty_pages);
-        total_add(&backend_totals.committed, -((size_t)hp->committed << RN_PAGE_SHIFT));
-        total_add(&backend_totals.moved_hugepages, -(size_t)hp->moved);
-        hp_set_split(hp, false);
-        *hp = (struct hugepage){.state = HP_NONE};
+        account(hp, -(size_t)1);
+        hp->state = HP_LEAVING;
+        hp->range_length = departures;
     }
-    total_add(&backend_totals.reserved, -(length << HP_SHIFT));
+    return departures;
 }
 
-/* The kernel would not unmap them: no mapping can be split, or a sandbox refuses. They are free as before, and nobody
- * else can have come to lie there. Holds backend_lock. */
-static void remember(const struct hugepage *known, size_t length) {
+/* No mapping can be split, or a sandbox refuses. Holds backend_lock. */
+static void come_back(uintptr_t start, size_t length) {
     for (size_t i = 0; i < length; i++) {
-        struct hugepage *hp = hp_of(known[i].base);
-        *hp = known[i];
-        total_add(&backend_totals.dirty_free_pages, hp->dirty_pages);
-        total_add(&backend_totals.committed, (size_t)hp->committed << RN_PAGE_SHIFT);
-        total_add(&backend_totals.moved_hugepages, hp->moved);
-        total_add(&backend_totals.split_hugepages, hp->split);
+        struct hugepage *hp = hp_of(start + (i << HP_SHIFT));
+        account(hp, 1);
+        hp->state = HP_NONE;
     }
-    total_add(&backend_totals.reserved, length << HP_SHIFT);
-    range_insert(hp_of(known[0].base), length);
+    range_insert(hp_of(start), length);
 }
 
-/* Notes that the system has them back. Holds backend_lock. */
-static void retreat_note(const struct hugepage *known, size_t length) {
-    for (size_t i = 0; i < length; i++)
-        total_add(&backend_totals.released, (size_t)known[i].dirty_pages << RN_PAGE_SHIFT);
+void hp_forget(struct hugepage *hp) {
+    total_add(&backend_totals.leaving_hugepages, -(size_t)1);
+    total_add(&backend_totals.released, (size_t)hp->dirty_pages << RN_PAGE_SHIFT);
+    *hp = (struct hugepage){.state = HP_NONE};
+}
+
+/* They are unmapped. Others may be mapped there by now, and even be leaving. Holds backend_lock. */
+static void be_gone(uintptr_t start, size_t length, uint32_t number) {
+    for (size_t i = 0; i < length; i++) {
+        struct hugepage *hp = hp_of(start + (i << HP_SHIFT));
+        if (hp->state == HP_LEAVING && hp->range_length == number)
+            hp_forget(hp);
+    }
     total_add(&backend_totals.retreats, 1);
 }
 
 /* Takes free hugepages and gives them back with their address space. Returns its size; 0: none left, or refused.
- * The call is made without the lock, as it may take long. */
+ * The call is made without the lock, as it may take long; but not after a refusal, since nobody finds what is free
+ * there meanwhile. */
 static size_t retreat_once(size_t keep) {
-    struct hugepage known[RETREAT_HPS];
     size_t length = 0;
     lock_take(&backend_lock);
     size_t free_bytes = total_get(&backend_totals.free_hugepages) << HP_SHIFT;
     struct hugepage *first = NULL;
     if (free_bytes > keep)
-        first = range_take_any(min_size((free_bytes - keep + HP_SIZE - 1) >> HP_SHIFT, RETREAT_HPS), &length);
-    if (first)
-        forget(first, length, known);
-    lock_drop(&backend_lock);
-    if (!first)
+        first = range_take_any((free_bytes - keep + HP_SIZE - 1) >> HP_SHIFT, &length);
+    if (!first) {
+        lock_drop(&backend_lock);
         return 0;
-    int error = os_unreserve((void *)known[0].base, length << HP_SHIFT);
-    lock_take(&backend_lock);
-    if (error)
-        remember(known, length);
+    }
+    uintptr_t start = first->base;
+    uint32_t number = depart(start, length);
+    bool stays_locked = unmap_refused;
+    if (!stays_locked)
+        lock_drop(&backend_lock);
+    bool is_refused = os_unreserve((void *)start, length << HP_SHIFT) != 0;
+    if (!stays_locked)
+        lock_take(&backend_lock);
+    unmap_refused = is_refused;
+    if (is_refused)
+        come_back(start, length);
     else
-        retreat_note(known, length);
+        be_gone(start, length, number);
     lock_drop(&backend_lock);
-    return error ? 0 : length << HP_SHIFT;
+    return is_refused ? 0 : length << HP_SHIFT;
 }
 
 size_t backend_retreat(size_t keep) {

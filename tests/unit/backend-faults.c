@@ -193,6 +193,43 @@ static void test_retreat(void **state) {
     assert_int_equal(child_fails(retreat_refused, &(struct script){.always = 1u << CALL_MUNMAP | others}), 0);
 }
 
+static struct runs reused;
+
+static void come_to_lie_there(void) {
+    CHECK(run_alloc(&reused, &reused.run[0], 1536, 1) && reused.zeroed == 1);
+    CHECK(run_alloc(&reused, &reused.run[1], 100, 1));
+}
+
+/* Another thread gets the addresses that one has just unmapped, before that one has noted it. */
+static void retreat_replaced(void *unused) {
+    struct runs runs = {.random = 1};
+    struct backend_stats stats;
+    (void)unused;
+    os_init();
+    backend_init(&plain);
+    CHECK(run_alloc(&runs, &runs.run[0], 1536, 1));
+    uintptr_t start = runs.run[0].start;
+    run_free(&runs, &runs.run[0]);
+    backend_stats(&stats);
+    size_t reserved = stats.reserved;
+    script_play(&(struct script){.place_size = reserved, .place = start, .after_munmap = come_to_lie_there});
+    const size_t kept = (size_t)7 * BACKEND_HUGE_SIZE; /* of the new region, whose rest goes too */
+    CHECK(backend_retreat(0) == 2 * reserved - kept && reused.run[0].start == start);
+    runs_check(&reused);
+    backend_stats(&stats);
+    CHECK(stats.reserved == kept && stats.released_total >= (size_t)1536 << RN_PAGE_SHIFT);
+    runs_free_all(&reused);
+    runs_check(&reused);
+    CHECK(backend_release(0, true) >= (size_t)1636 << RN_PAGE_SHIFT);
+    backend_stats(&stats);
+    CHECK(stats.free_resident == 0 && backend_retreat(0) == kept);
+}
+
+static void test_replaced(void **state) {
+    (void)state;
+    assert_int_equal(child_fails(retreat_replaced, NULL), 0);
+}
+
 enum { THREADS = 4 };
 
 static void *churn_thread(void *runs) {
@@ -210,6 +247,7 @@ static void threads(void *script) {
     backend_init(&plain);
     for (unsigned i = 0; i < THREADS; i++) {
         models[i].random = i + 1;
+        models[i].retreats = i % 2;
         CHECK(pthread_create(&thread[i], NULL, churn_thread, &models[i]) == 0);
     }
     for (unsigned i = 0; i < THREADS; i++)
@@ -228,7 +266,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each),    cmocka_unit_test(test_each_strict), cmocka_unit_test(test_each_limited),
         cmocka_unit_test(test_kinds),   cmocka_unit_test(test_chance),      cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_retreat),
+        cmocka_unit_test(test_retreat), cmocka_unit_test(test_replaced),
     };
     return cmocka_run_group_tests_name("page runs, calls failing", tests, NULL, NULL);
 }

@@ -140,6 +140,8 @@ int __wrap_munmap(void *start, size_t size) {
     if (fails(CALL_MUNMAP) || __real_munmap(start, size) != 0)
         return -1;
     atomic_fetch_sub(&mapped, size);
+    if (now.after_munmap && size == now.place_size)
+        now.after_munmap();
     return 0;
 }
 

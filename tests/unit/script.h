@@ -37,6 +37,7 @@ struct script {
     bool has_hugetlb;                /* MAP_HUGETLB succeeds, with ordinary pages */
     void (*before_hugetlb)(void);    /* called in such a call, as another thread would run then */
     void (*before_membarrier)(void); /* likewise, with pools stopped */
+    void (*after_munmap)(void);      /* and after a munmap of place_size */
     uint64_t touch_cost_ns;          /* passes in each os_touch, which then touches nothing, */
     uint64_t touch_wait_ns;          /* and more in one of */
     unsigned touch_wait_in;          /* so many, the third first */

@@ -120,14 +120,10 @@ static bool may_lend(unsigned class_index, unsigned other) {
 /* Free objects of somewhat larger classes, before a new span is made: what one class has too much and another too
  * little of would else be held twice. The pagemap knows an object's own class, to which it is freed. */
 static size_t borrow(unsigned domain, unsigned class_index, void **objects, size_t count) {
-    for (unsigned other = class_index + 1; other <= class_index + LENDERS && other < RN_CLASSES; other++) {
-        size_t taken = 0;
-        if (central_free(domain, other) != 0 && may_lend(class_index, other))
-            taken = central_take_own(domain, other, objects, count);
-        if (taken)
-            return taken;
-    }
-    return 0;
+    size_t taken = 0;
+    for (unsigned other = class_index + 1; taken == 0 && may_lend(class_index, other); other++)
+        taken = central_free(domain, other) ? central_take_own(domain, other, objects, count) : 0;
+    return taken;
 }
 
 size_t central_take_from(unsigned from, unsigned domain, unsigned class_index, void **objects, size_t count) {
@@ -219,7 +215,7 @@ static size_t mark_free(struct central *central, struct span *const *spans, void
 
 /* After `more` objects of the span came back: lists it where it belongs now. True if it is empty: it then belongs to
  * the caller. Holds the lock. */
-static bool span_filled(struct central *central, struct span *span, size_t more) {
+static inline bool span_filled(struct central *central, struct span *span, size_t more) {
     bool was_listed = span->free != 0;
     span->free = (uint16_t)(span->free + more);
     if (span->free == size_classes[span->class_index].objects) {
@@ -301,9 +297,10 @@ static void put_one(unsigned class_index, struct span *span, const void *object)
 /* An object in a bin of `class_index` that is not of that class was lent to it; or its span is gone, since it was free
  * already. */
 static void put_lent(unsigned class_index, struct span *span, void *object) {
-    if (!span || !may_lend(class_index, span->class_index))
+    unsigned own = span ? __atomic_load_n(&span->class_index, __ATOMIC_RELAXED) : 0;
+    if (!may_lend(class_index, own))
         span_misuse(class_index, object, "double free");
-    put_one(span->class_index, span, object);
+    put_one(own, span, object);
 }
 
 /* What does not need the lock is done before it is taken: the spans are looked up, and their lines asked for. */

@@ -35,8 +35,8 @@ static inline size_t domains_now(void) {
     return lock_is_alone() ? 1 : atomic_load_explicit(&domain_count, memory_order_relaxed);
 }
 
-/* Counts anew. Where spans are made, or the helper looks: the backend's numbers change all the time, and whoever only
- * passes by should not fetch them. */
+/* Counts anew. Where spans are made of new runs, or the helper looks: the backend's numbers change all the time, and
+ * whoever only passes by should not fetch them. */
 static inline void domains_count(void) {
     size_t parts = backend_demand() / DOMAIN_BYTES;
     size_t count = parts < 2 ? 1 : min_size((size_t)1 << (63 - __builtin_clzl(parts)), domains_most);

@@ -36,8 +36,8 @@ struct transfer {
 static struct transfer transfers[DOMAINS][RN_CLASSES] = {
     [0 ... DOMAINS - 1] = {[0 ... RN_CLASSES - 1] = {.lock = LOCK_INIT(RANK_TRANSFER)}}};
 static struct tally held_bytes;
-/* How often each domain's classes had nothing free; by turns it is also the class that age_next looks at. */
-static struct misses { _Atomic size_t count; } RN_ALIGNED(RN_CACHE_LINE) misses[DOMAINS];
+/* How often each domain's classes had nothing free; and the class that age_next looked at, by turns. */
+static struct misses { _Atomic size_t count, turn; } RN_ALIGNED(RN_CACHE_LINE) misses[DOMAINS];
 
 static size_t misses_of(unsigned domain) { return atomic_load_explicit(&misses[domain].count, memory_order_relaxed); }
 
@@ -138,6 +138,13 @@ static size_t transfer_flush(unsigned domain, unsigned class_index) {
     return flushed * size_classes[class_index].size;
 }
 
+/* One more. Two threads at once count one: no matter. Returns what it was. */
+static size_t count_up(_Atomic size_t *count) {
+    size_t before = atomic_load_explicit(count, memory_order_relaxed);
+    atomic_store_explicit(count, before + 1, memory_order_relaxed);
+    return before;
+}
+
 /* Empties a cache if nothing came or went since its last look. */
 static void age(unsigned domain, unsigned class_index) {
     struct transfer *transfer = &transfers[domain][class_index];
@@ -152,9 +159,7 @@ static void age(unsigned domain, unsigned class_index) {
 /* New memory is about to be used: looks at the domain's next cache in turn, and at that of domains left behind. What a
  * class no longer needs would else pin its spans while other classes grow. */
 static void age_next(unsigned domain) {
-    size_t turn = misses_of(domain);
-    unsigned class_index = (unsigned)(turn % (RN_CLASSES - 1)) + 1;
-    atomic_store_explicit(&misses[domain].count, turn + 1, memory_order_relaxed); /* two threads at once: no matter */
+    unsigned class_index = (unsigned)(count_up(&misses[domain].turn) % (RN_CLASSES - 1)) + 1;
     domains_count();
     age(domain, class_index);
     for (uint32_t left = domains_left(); left;) {
@@ -236,6 +241,7 @@ static inline size_t take(unsigned domain, unsigned class_index, void **objects,
         note_starved(transfer);
     if (taken || (taken = central_take(domain, class_index, objects, count)) != 0)
         return taken;
+    (void)count_up(&misses[domain].count);
     size_t fresh = whole_spans(class_index, count, most);
     if (span_may_wait(domain) && (taken = central_make(domain, class_index, objects, fresh, SOURCE_WAITING)) != 0)
         return taken;

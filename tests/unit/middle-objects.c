@@ -202,6 +202,24 @@ static void spares_make_way(void *unused) {
     heap_settled();
 }
 
+/* A program that takes spans and gives them back, and gets the same again, is at work: that is how the helper tells. */
+static void busy_with_spares(void *unused) {
+    (void)unused;
+    static void *objects[MOST];
+    const unsigned one_page = 33;
+    objects_take(one_page, objects, MOST, 1);
+    middle_return(one_page, objects, MOST);
+    for (int round = 0; round < 10; round++) {
+        size_t misses = middle_misses(), fresh = backend_fresh(), in_use = backend_in_use();
+        CHECK(middle_take(0, one_page, objects, 8, 8) == 8);
+        middle_return(one_page, objects, 8);
+        CHECK(middle_misses() > misses && backend_fresh() == fresh && backend_in_use() == in_use);
+    }
+    middle_flush();
+    CHECK(backend_in_use() == 0);
+    heap_settled();
+}
+
 /* What the heap has serves without growth, and only that; objects past the transfer caches make whole spans free. */
 static void without_growth(void *unused) {
     (void)unused;
@@ -342,6 +360,7 @@ IN_CHILD(test_whole_spans, whole_spans)
 IN_CHILD(test_arrays_pass_on, arrays_pass_on)
 IN_CHILD(test_spares_make_way, spares_make_way)
 IN_CHILD(test_without_growth, without_growth)
+IN_CHILD(test_busy_with_spares, busy_with_spares)
 DIES(test_double_free, double_free, "double free")
 DIES(test_double_free_in_batch, double_free_in_batch, "double free")
 DIES(test_double_free_of_gone_span, double_free_of_gone_span, "double free")
@@ -360,6 +379,7 @@ int main(void) {
         cmocka_unit_test(test_tail_of_span),
         cmocka_unit_test(test_borrowing),
         cmocka_unit_test(test_spares_make_way),
+        cmocka_unit_test(test_busy_with_spares),
         cmocka_unit_test(test_left_behind),
         cmocka_unit_test(test_alone),
         cmocka_unit_test(test_whole_spans),

@@ -7,9 +7,9 @@
  *         --first use--> library_init                    --thread not seen yet--> thread_register, then again
  *         --class 0, size above 256 KiB--> large_alloc   --else--> pool_refill --> middle_take --> backend
  *         --hardened mode, in which every class is 0--> hardened_alloc
- *   free (pool_ARCH.S)
+ *   free (pool_ARCH.S), of NULL nothing
  *     --bin full, pool closed, no area, class 0, top of the bin--> rn_free_slow
- *         --NULL--> nothing   --class 0--> large_free, or hardened_free, or the end of the process
+ *         --class 0--> large_free, or hardened_free, or the end of the process
  *         --else--> pool_overflow --> middle_put
  */
 #include <errno.h>
@@ -108,8 +108,6 @@ void block_misuse(const char *function, const void *block) {
 }
 
 void rn_free_slow(void *block, unsigned class_index) {
-    if (!block)
-        return;
     if (class_index == 0) {
         int saved = errno;
         if (RN_UNLIKELY(rn_hardened))
@@ -180,13 +178,6 @@ RN_EXPORT void *calloc(size_t count, size_t size) __attribute__((alias("rnCalloc
 /* A block may keep what it has while the new size fills at least half of it. */
 static bool still_fits(size_t size, size_t have) { return size <= have && size >= have / 2; }
 
-/* Whether it is a small block that may: known without a look at its span. Whether one starts there is asked when it
- * moves, or is freed. */
-static bool stays_small(const void *block, size_t size) {
-    unsigned class_index = pagemap_tag(block);
-    return class_index && still_fits(size, size_classes[class_index].size) && ((uintptr_t)block & 7) == 0;
-}
-
 /* A block that outgrew its class by little grows in small steps, and will again: the next few steps should find room.
  * One that grows by more, as a vector that doubles, gets what it asked for. */
 static size_t size_with_room(size_t size, size_t have) {
@@ -202,6 +193,17 @@ static void *realloc_copy(void *block, size_t size, size_t have) {
     return fresh;
 }
 
+/* A small block. Whether one starts there is asked when it moves, or is freed: where it stays, its span need not be
+ * looked at. */
+static void *small_resize(void *block, size_t size, unsigned class_index) {
+    size_t have = size_classes[class_index].size;
+    if (still_fits(size, have) && ((uintptr_t)block & 7) == 0)
+        return block;
+    if (RN_UNLIKELY(!object_is_start(class_index, block)))
+        block_misuse("realloc", block);
+    return realloc_copy(block, size, have);
+}
+
 RN_EXPORT void *rnRealloc(void *block, size_t size) {
     if (!block)
         return rnAlloc(size);
@@ -211,21 +213,18 @@ RN_EXPORT void *rnRealloc(void *block, size_t size) {
     }
     if (size > PTRDIFF_MAX)
         return no_memory();
-    if (stays_small(block, size))
-        return block;
+    unsigned class_index = pagemap_tag(block);
+    if (RN_LIKELY(class_index))
+        return small_resize(block, size, class_index);
     size_t have = usable("realloc", block);
     if (RN_UNLIKELY(rn_hardened)) {
         void *resized = hardened_resize(block, size);
         return resized ? resized : realloc_copy(block, size, have);
     }
-    if (have > RN_MAX_SMALL && size > RN_MAX_SMALL) {
-        void *resized = large_resize(block, size);
-        if (resized)
-            return resized;
-    } else if (still_fits(size, have)) {
-        return block;
-    }
-    return realloc_copy(block, size, have);
+    void *resized = still_fits(size, have) ? block : NULL;
+    if (have > RN_MAX_SMALL && size > RN_MAX_SMALL)
+        resized = large_resize(block, size);
+    return resized ? resized : realloc_copy(block, size, have);
 }
 
 RN_EXPORT void *realloc(void *block, size_t size) __attribute__((alias("rnRealloc")));

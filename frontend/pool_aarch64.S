@@ -159,6 +159,7 @@
 	RSEQ_END
 	ret
 .Lfree_radix:
+	cbz	x0, .Lfree_nothing
 	tst	x0, 7
 	b.ne	.Lfree_foreign
 	lsr	x2, x0, 30
@@ -171,6 +172,8 @@
 	ubfx	x2, x0, 13, 17
 	ldrb	w1, [x1, x2]
 	b	.Lfree_class
+.Lfree_nothing:
+	ret
 .Lfree_foreign:
 	mov	w1, 0
 .Lfree_slow:

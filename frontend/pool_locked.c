@@ -18,7 +18,8 @@ RN_EXPORT void *rnAlloc(size_t size) {
 
 RN_EXPORT void rnFree(void *block) {
     leave_pools();
-    rn_free_slow(block, pagemap_tag(block));
+    if (block)
+        rn_free_slow(block, pagemap_tag(block));
 }
 
 RN_EXPORT void *_Znwm(size_t size);

@@ -133,6 +133,7 @@
 
 /* free(p in rdi):
  *   w     = (p - window.base) rotated right by 3: a p that is not a multiple of 8 lands above every window too
+ *   if w >= window.words and p is NULL: nothing
  *   class = w < window.words ? window.tags[w >> 10] : p % 8 ? 0 : zero_tags[tag_root[p >> 30] + page in the leaf]
  *   restart: area->rseq_cs = &push_cs
  *   start:   if area->cpu_id < 0: slow
@@ -183,6 +184,8 @@
 .Lfree_other:
 	OTHER_POOL .Lfree_slow
 .Lfree_radix:
+	test	%rdi, %rdi
+	je	.Lfree_nothing
 	test	$7, %dil
 	jne	.Lfree_foreign
 	mov	%rdi, %rdx
@@ -198,6 +201,8 @@
 	and	$131071, %edx
 	movzbl	(%rcx,%rdx), %ecx
 	jmp	.Lfree_class
+.Lfree_nothing:
+	ret
 .Lfree_foreign:
 	xor	%ecx, %ecx
 .Lfree_slow:

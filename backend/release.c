@@ -283,7 +283,7 @@ void hp_forget(struct hugepage *hp) {
 /* They are unmapped. Others may be mapped there by now, and even be leaving. Holds backend_lock. */
 static void be_gone(uintptr_t start, size_t length, uint32_t number) {
     for (size_t i = 0; i < length; i++) {
-        struct hugepage *hp = hp_of(start + (i << HP_SHIFT));
+        struct hugepage *hp = hp_find(start + (i << HP_SHIFT));
         if (hp->state == HP_LEAVING && hp->range_length == number)
             hp_forget(hp);
     }

@@ -108,6 +108,7 @@
 
 /* free(p in x0):
  *   w     = (p - window.base) rotated right by 3: a p that is not a multiple of 8 lands above every window too
+ *   if w >= window.words and p is NULL: nothing
  *   class = w < window.words ? window.tags[w >> 10] : p % 8 ? 0 : zero_tags[tag_root[p >> 30] + page in the leaf]
  *   restart: area->rseq_cs = &push_cs
  *   start:   if area->cpu_id < 0: slow

@@ -188,7 +188,7 @@ static __attribute__((noreturn, cold)) void misuse(struct central *central, cons
 
 /* Marks free those of `count` objects that lie in the first one's span, up to the first that does not. Returns how
  * many. Holds the lock. */
-static size_t mark_free(struct central *central, struct span *const *spans, void *const *objects, size_t count) {
+static inline size_t mark_free(struct central *central, struct span *const *spans, void *const *objects, size_t count) {
     struct span *span = spans[0];
     const struct size_class *class_ = &size_classes[span->class_index];
     int number = span_index(span, class_, objects[0]);
@@ -264,7 +264,7 @@ static size_t put_domain(unsigned class_index, struct span **spans, void *const 
 }
 
 /* The same of a single object of the class, as a bin for big objects gives them back. */
-static void put_one(unsigned class_index, struct span *span, const void *object) {
+static void put_one(unsigned class_index, struct span *span, void *object) {
     unsigned domain = span_domain(span);
     struct central *central = &centrals[domain][class_index];
     lock_take(&central->lock);
@@ -276,13 +276,7 @@ static void put_one(unsigned class_index, struct span *span, const void *object)
     }
     if (RN_UNLIKELY(span->class_index != class_index)) /* ended meanwhile */
         misuse(central, span, object, "double free");
-    int number = span_index(span, &size_classes[class_index], object);
-    if (RN_UNLIKELY(number < 0))
-        misuse(central, span, object, "interior pointer");
-    uint64_t bit = (uint64_t)1 << (number & 63);
-    if (RN_UNLIKELY(span->bits[number >> 6] & bit))
-        misuse(central, span, object, "double free");
-    span->bits[number >> 6] |= bit;
+    (void)mark_free(central, &span, &object, 1);
     bool is_empty = span_filled(central, span, 1);
     count_free(central, is_empty ? 1 - (size_t)span->free : 1);
     lock_drop(&central->lock);

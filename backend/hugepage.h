@@ -120,15 +120,15 @@ struct hugepage *range_take_dirty(size_t most, size_t *length, bool whole);
 /* Totals, under backend_lock for writing, relaxed for reading. */
 extern struct backend_totals {
     /* What callers ask for: in one cache line. */
-    _Atomic size_t used_pages;       /* in use */
-    _Atomic size_t dirty_free_pages; /* free but maybe resident */
-    _Atomic size_t fresh_pages;      /* put in use when they were not resident, since the start */
-    _Atomic size_t peak_pages;       /* most in use within the recent past (release.c) */
-    _Atomic size_t spare_hugepages;  /* members of ranges that have resident pages */
-    _Atomic size_t free_hugepages;   /* members of ranges */
-    _Atomic size_t moved_hugepages;  /* whose pages came from elsewhere */
-    _Atomic size_t split_hugepages;  /* that MADV_NOHUGEPAGE was given for */
-    _Atomic size_t leaving_hugepages;
+    _Atomic size_t used_pages;        /* in use */
+    _Atomic size_t dirty_free_pages;  /* free but maybe resident */
+    _Atomic size_t fresh_pages;       /* put in use when they were not resident, since the start */
+    _Atomic size_t peak_pages;        /* most in use within the recent past (release.c) */
+    _Atomic size_t spare_hugepages;   /* members of ranges that have resident pages */
+    _Atomic size_t free_hugepages;    /* members of ranges */
+    _Atomic size_t moved_hugepages;   /* whose pages came from elsewhere */
+    _Atomic size_t split_hugepages;   /* that MADV_NOHUGEPAGE was given for */
+    _Atomic size_t leaving_hugepages; /* HP_LEAVING */
     _Atomic size_t reserved;
     _Atomic size_t committed;
     _Atomic size_t released;

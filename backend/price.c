@@ -12,29 +12,29 @@
  * What a host took back lies behind what it did not: fresh huge pages are cheap for a while and then all dear. The
  * first dear one is seldom the sample; but then the program, which writes what it allocates, is late when it wants the
  * next. So after such a delay the next is a sample, and after a rest, in which the host may have come by. Where nothing
- * is written there is no delay, and hardly a sample that would make memory resident for nothing. */
+ * is written there is no delay; but a program that is as late for reasons of its own has samples, which are resident.
+ */
 #include "backend/hugepage.h"
 #include "base/os.h"
 
 enum {
-    EVERY = 8,        /* of so many fresh huge pages one is a sample, in runs of less than two */
-    MOST_NS = 600000, /* what the base pages of a hugepage cost */
-    LATE_NS =
-        2000000, /* from one fresh huge page to the next: a cheap one and its writing take less, a dear one more */
-    AWAY_NS = 16000000, /* longer: the time went elsewhere */
-    REST_NS = 1000000000,
-    DEAR = 5,         /* doubt that a dear sample adds; a cheap one takes 1 away */
-    PROOF = 2 * DEAR, /* doubt from which on there are pauses */
-    MOST = 5 * DEAR,  /* and at most */
-    PAUSE = 16,       /* hugepages left to base pages after a dear one, four times as many for each DEAR above PROOF, */
-    DOUBLINGS = 4,    /* up to 256 */
+    EVERY = 8,            /* of so many fresh huge pages one is a sample, in runs of less than two */
+    MOST_NS = 600000,     /* what the base pages of a hugepage cost */
+    LATE_NS = 2000000,    /* from one to the next: writing a cheap one takes less, a dear one more */
+    AWAY_NS = 16000000,   /* longer: the time went elsewhere, */
+    REST_NS = 1000000000, /* long enough for the host to take pages back */
+    DEAR = 5,             /* doubt that a dear sample adds; a cheap one takes 1 away */
+    PROOF = 2 * DEAR,     /* doubt from which on there are pauses */
+    MOST = 5 * DEAR,      /* and at most */
+    PAUSE = 16,    /* hugepages left to base pages after a dear one, four times as many for each DEAR above PROOF, */
+    DOUBLINGS = 4, /* up to 256 */
 };
 
 /* Under backend_lock. */
 static unsigned doubt;
 static unsigned pause;   /* fresh hugepages that shall not be huge yet */
 static unsigned next_in; /* fresh huge pages until the next sample */
-static uint64_t last_at; /* the last fresh one came into use */
+static uint64_t last_at; /* when a sample was last considered */
 
 bool price_is_right(bool sampled) {
     if (pause == 0)

@@ -62,7 +62,7 @@ static void hugetlb_region(uintptr_t start, size_t size) {
 static void forget_leaving(uintptr_t start, size_t size) {
     for (uintptr_t at = start; at < start + size && total_get(&backend_totals.leaving_hugepages); at += HP_SIZE)
         if (hp_find(at)->state == HP_LEAVING)
-            hp_forget(hp_of(at));
+            hp_forget(hp_find(at));
 }
 
 /* Makes the region known. Holds backend_lock. */

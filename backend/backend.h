@@ -69,6 +69,10 @@ size_t backend_release(size_t keep, bool deep);
  * processes at a limit of address space or data. Returns the bytes of address space given back. */
 size_t backend_retreat(size_t keep);
 
+/* Where address space itself is short: gives that of the tables back which nothing needs now. Look-ups may take longer
+ * from then on. Under a limit below 4 GiB backend_retreat does it too. */
+void backend_spare_space(void);
+
 /* The program set its RLIMIT_AS: what is reserved beyond a share of it goes back, if nobody is at work here. */
 void backend_limit_changed(void);
 

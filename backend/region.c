@@ -13,7 +13,7 @@ enum {
     REGION_SCARCE_PART = 4,   /* of what is to be had, where that is less than wanted */
 };
 static const size_t REGION_MOST = (size_t)64 << 30;
-static const size_t WINDOW_SIZE = (size_t)64 << 30;
+static const size_t WINDOW_SIZE = (size_t)1 << PAGEMAP_WINDOW_SHIFT;
 static const size_t WINDOW_LIMITED = (size_t)1 << 30;
 
 static uintptr_t region_end; /* of the highest region. Under backend_lock */

@@ -6,12 +6,20 @@
 #include "base/os.h"
 #include "frontend/alloc.h"
 #include "frontend/pool_layout.h"
+#include "pagemap/pagemap.h"
 
 _Static_assert(offsetof(struct pool, bins) == 0, "the assembly indexes bins so");
 _Static_assert(sizeof(struct area) == 32, "the kernel's first area size");
 #ifdef __x86_64__
 _Static_assert(offsetof(struct pool, bins.end) == POOL_END, "the assembly finds it there");
-_Static_assert(offsetof(struct pool, open) == POOL_OPEN && offsetof(struct closed_pool, open) == POOL_OPEN, "and it");
+_Static_assert(offsetof(struct pool, open) == POOL_OPEN && offsetof(struct pool, open_cpu) == POOL_OPEN_CPU,
+               "and these");
+_Static_assert(offsetof(struct closed_pool, open) == POOL_OPEN, "and of the closed pool, too,");
+_Static_assert(offsetof(struct closed_pool, open_cpu) == POOL_OPEN_CPU, "in both ways");
+_Static_assert(offsetof(struct pagemap_window, whole_base) == PAGEMAP_WHOLE_BASE, "and a whole window");
+_Static_assert(offsetof(struct pagemap_window, whole_tags) == PAGEMAP_WHOLE_TAGS, "with its tags");
+_Static_assert(PAGEMAP_WINDOW_PAGES == PAGEMAP_WHOLE_PAGES, "which has this size");
+_Static_assert(offsetof(struct area, cpu_id) == AREA_CPU && offsetof(struct area, mm_cid) == AREA_CID, "and the ids");
 #else
 _Static_assert(sizeof(struct bins) == (size_t)8 * RN_CLASSES, "and a pair by one load");
 #endif
@@ -23,6 +31,7 @@ const struct closed_pool rn_closed_pool = {
     .bins.of = {[0 ... RN_CLASSES - 1] = {offsetof(struct closed_pool, mark), offsetof(struct closed_pool, mark)}},
 #endif
     .open = POOL_STOPPED,
+    .open_cpu = POOL_STOPPED,
     .mark = 1,
 };
 
@@ -110,7 +119,9 @@ static struct pool *pool_create(uint32_t id) {
     /* Between fork's handlers its lock is held like all others: pools_unlock_all will drop it. */
     pool->lock = (struct lock){.state = lock_is_fork_owner(), .rank = RANK_POOL};
     pool->id = id;
-    atomic_store_explicit(&pool->open, id, memory_order_relaxed);
+    atomic_store_explicit(&pool->open, POOL_STOPPED, memory_order_relaxed);
+    atomic_store_explicit(&pool->open_cpu, POOL_STOPPED, memory_order_relaxed);
+    atomic_store_explicit(pool_open(pool), id, memory_order_relaxed);
     pool->committed = committed;
     pool->limit = (uint32_t)limit;
     pool->next_free = mark + RN_CACHE_LINE;
@@ -309,7 +320,7 @@ static size_t drain_ids(unsigned first, unsigned end, bool all) {
             continue;
         lock_take(&pool->lock);
         atomic_store_explicit(&rn_fast.pool_of[i], closed(), memory_order_relaxed);
-        atomic_store_explicit(&pool->open, POOL_STOPPED, memory_order_relaxed);
+        atomic_store_explicit(pool_open(pool), POOL_STOPPED, memory_order_relaxed);
         any = true;
     }
     if (!any)
@@ -323,7 +334,7 @@ static size_t drain_ids(unsigned first, unsigned end, bool all) {
         if (stopped)
             bytes += pool_empty(pool);
         /* release: pairs with the order of the assembly's loads, of `open` and then of the bin, on x86-64 */
-        atomic_store_explicit(&pool->open, i, memory_order_release);
+        atomic_store_explicit(pool_open(pool), i, memory_order_release);
         /* release: pairs with the address dependency in the assembly's load of the pool */
         atomic_store_explicit(&rn_fast.pool_of[i], pool, memory_order_release);
         lock_drop(&pool->lock);

@@ -21,8 +21,8 @@
  * Life of a pool, in terms of its id:
  *
  *   absent: pool_of[id] is the closed pool, pools[id] is NULL             --first use of the id--> open
- *   open: both are the pool, whose `open` is the id                       --drain_ids--> stopped
- *   stopped: pool_of[id] is the closed pool again, `open` is POOL_STOPPED --emptied--> open
+ *   open: both are the pool, whose pool_open is the id                         --drain_ids--> stopped
+ *   stopped: pool_of[id] is the closed pool again, pool_open is POOL_STOPPED   --emptied--> open
  *
  * What was committed of it is never unmapped, since a sequence about to be aborted may still read it.
  */
@@ -35,6 +35,7 @@
 #include "base/lock.h"
 #include "frontend/classes.h"
 #include "middle/middle.h"
+#include "rnalloc.h"
 
 /* The kernel's struct rseq as far as it is used here; linux/rseq.h. Only rseq_cs is ever written, and only by the
  * assembly. */
@@ -99,12 +100,14 @@ enum {
     FIRST_WORDS = 16,         /* of a bin's first array, the mark included */
     POOL_BIG = 32 << 10,      /* objects from here on leave their bins before the heap grows */
 };
-#define POOL_STOPPED UINT32_MAX /* no id: those are below rn_mode.ids */
+#define POOL_STOPPED INT32_MAX /* no id: those are below rn_mode.ids, and what says that there is none is negative */
 
 struct pool {
     struct bins bins;
-    _Atomic uint32_t open; /* the id, or POOL_STOPPED: as pool_of says it, for the assembly of x86-64 */
-    struct lock lock;      /* everything below */
+    /* The id, or POOL_STOPPED: as pool_of says it, for the assembly of x86-64. Where ids are cpu_ids in the second
+     * word, and in the first none is ever: the mode that is the newer kernels' has the shorter way. */
+    _Atomic uint32_t open, open_cpu;
+    struct lock lock; /* everything below */
     uint32_t id;
     uint32_t next_free; /* offset of the unused rest of the pool's memory */
     uint32_t committed;
@@ -122,7 +125,7 @@ struct pool {
 /* What every id leads to that has no open pool, and every thread before it had one. */
 struct closed_pool {
     struct bins bins;
-    uint64_t open;
+    uint32_t open, open_cpu;
     uint64_t mark;
 };
 extern const struct closed_pool rn_closed_pool;
@@ -157,8 +160,8 @@ static inline void bin_clear(struct pool *pool, unsigned class_index, uint32_t b
 #endif
 }
 
-/* What the assembly reads: where in an area the id stands, and the pool of each id. Written at initialisation; in a
- * cache line that nothing else dirties. */
+/* What the assembly reads: where in an area the id stands (x86-64: malloc and free only where it changed), and the pool
+ * of each id. Written at initialisation; in a cache line that nothing else dirties. */
 struct fast_path {
     uint64_t id_offset;
     struct pool *_Atomic *pool_of;
@@ -189,6 +192,12 @@ struct mode_state {
     bool can_stop; /* other ids' pools can be stopped */
 };
 extern struct mode_state rn_mode;
+
+/* Where the pool says for which id it is open. */
+static inline _Atomic uint32_t *pool_open(struct pool *pool) {
+    return rn_mode.kind == RN_MODE_RSEQ_CPU ? &pool->open_cpu : &pool->open;
+}
+
 void mode_init(void);
 /* Gives the calling thread an area: the kernel's, or a stand-in. */
 void thread_register(void);

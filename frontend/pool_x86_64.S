@@ -15,8 +15,13 @@
  * waits for the whole of the last one: 5 ns each instead of 1.5 and 2. A load that only a branch needs holds nobody up.
  * Loads are in order on this machine, so those of the bin come after that of `open`.
  *
- * Register use in the sections: rdx area, r8 offset of the id in it, rsi pool, rcx class, r11 the bin's `current`, r10
- * what it holds, a slot's address; r9 is free; for OTHER_POOL r10 the id, r11 free too.
+ * Where in the area the id stands is a number in the code, not a word to be loaded: so malloc and free have two
+ * sections each, first one by mm_cid (with stand-ins, whose two ids are one), then one by cpu_id, for kernels without
+ * mm_cid. In either mode no pool is ever open for the other's. The second one needs no look at the sign: what cpu_id
+ * says where there is none is negative, and no pool's open_cpu is, a stopped one's neither.
+ *
+ * Register use in the sections: rdx area, rsi pool, rcx class, r11 the bin's `current`, r10 what it holds, a slot's
+ * address; r9 is free, and r8 but in rn_pop_batch and the like.
  */
 #include "frontend/class_index.h"
 #include "frontend/pool_layout.h"
@@ -26,38 +31,54 @@
 	.section .text.hot, "ax", @progbits
 	.p2align 12
 
-/* The thread's area and pool, and what leads from the one to the other, into the registers above. */
-.macro LOAD_CONTEXT
+/* What the operation does, with the class in ecx, on the thread's own pool; and back to the caller. */
+.macro ENTER_POOL operation:req, slow:req
+.Lenter\@:
 	mov	rn_thread@gottpoff(%rip), %r9
 	mov	%fs:(%r9), %rdx
 	mov	%fs:8(%r9), %rsi
+	RSEQ_BEGIN
+	cmpl	$0, AREA_CPU(%rdx)
+	js	\slow
+	mov	AREA_CID(%rdx), %r10d
+	cmp	%r10d, POOL_OPEN(%rsi)
+	jne	.Lby_cpu\@
+	\operation \slow
+	RSEQ_END
+	ret
+	RSEQ_ABORT
+.Lby_cpu\@:
+	RSEQ_BEGIN
+	mov	AREA_CPU(%rdx), %r10d
+	cmp	%r10d, POOL_OPEN_CPU(%rsi)
+	jne	.Lother\@
+	\operation \slow
+	RSEQ_END
+	ret
+	RSEQ_ABORT
+/* The thread has another id than the pool it used last, or that is stopped, or a signal handler ended the thread's
+ * registration just now. Takes the id's pool, and starts again; if that is the closed one, slow. */
+.Lother\@:
 	mov	rn_fast(%rip), %r8
-.endm
-
-/* Behind a section: the thread has another id than the pool it used last, or that is stopped. Takes the id's pool, and
- * starts again; if that is the closed one, slow. The section begins anew before anything relies on it. */
-.macro OTHER_POOL slow:req
+	mov	(%rdx,%r8), %r10d
+	test	%r10d, %r10d
+	js	\slow
 	mov	rn_fast+8(%rip), %r11
 	mov	(%r11,%r10,8), %rsi
 	mov	rn_thread@gottpoff(%rip), %r9
 	mov	%rsi, %fs:8(%r9)
 	cmp	%r10d, POOL_OPEN(%rsi)
-	RSEQ_AGAIN_IF e
+	je	.Lenter\@
+	cmp	%r10d, POOL_OPEN_CPU(%rsi)
+	je	.Lenter\@
 	jmp	\slow
 .endm
 
-/* The section of malloc, with the class in ecx: the object in rax, and back to the caller. `current` and the slot are
- * addressed by a register alone: so Intel's CPUs (Golden Cove and later) hand what is stored to the next load of it at
- * once, and with an index in the address they do not, or at times. The object below is fetched into the near caches:
- * it is the class's next, and where many were freed it has long left them. Of an empty bin that is the mark itself. */
+/* Of malloc: the object in rax. `current` and the slot are addressed by a register alone: so Intel's CPUs (Golden Cove
+ * and later) hand what is stored to the next load of it at once, and with an index in the address they do not, or at
+ * times. The object below is fetched into the near caches: it is the class's next, and where many were freed it has
+ * long left them. Of an empty bin that is the mark itself. */
 .macro POP_OBJECT slow:req
-	LOAD_CONTEXT
-	RSEQ_BEGIN
-	cmpl	$0, 4(%rdx)
-	js	\slow
-	mov	(%rdx,%r8), %r10d
-	cmp	%r10d, POOL_OPEN(%rsi)
-	jne	.Lother\@
 	lea	(%rsi,%rcx,8), %r11
 	mov	(%r11), %r10
 	mov	(%r10), %rax
@@ -67,10 +88,20 @@
 	mov	(%r10), %r9
 	prefetcht0	(%r9)
 	mov	%r10, (%r11)
-	RSEQ_END
-	ret
-.Lother\@:
-	OTHER_POOL \slow
+.endm
+
+/* Of free: the object is in rdi. `current` is written by a plain store, since what an addition in memory leaves there
+ * is not handed on at once either. */
+.macro PUSH_OBJECT slow:req
+	lea	(%rsi,%rcx,8), %r11
+	mov	(%r11), %r10
+	cmp	POOL_END(%rsi,%rcx,4), %r10d
+	jae	\slow
+	cmp	%rdi, (%r10)
+	je	\slow
+	add	$8, %r10
+	mov	%rdi, (%r10)
+	mov	%r10, (%r11)
 .endm
 
 /* malloc(size in rdi):
@@ -78,14 +109,14 @@
  *   restart: area->rseq_cs = &pop_cs
  *   start:   if area->cpu_id < 0: slow
  *            pool = thread.pool
- *            if pool.open != area->id: other
+ *            if pool.open != area->mm_cid: the same once more, with pool.open_cpu and area->cpu_id; else: other
  *            slot = pool.current[class]
  *            p    = *slot
  *            if p is the bottom mark: slow
  *            prefetch slot[-1]
  *   commit:  pool.current[class] = slot - 1
  *   other:   thread.pool = pool_of[area->id]
- *            if thread.pool.open == area->id: restart, else: slow
+ *            if thread.pool is open for the id: restart, else: slow
  */
 .macro ALLOC_BODY slow:req
 	cmp	$CLASS_FINE_MAX, %rdi
@@ -93,7 +124,7 @@
 	lea	class_table(%rip), %rcx
 	movzbl	(%rcx,%rdi), %ecx
 .Lclass\@:
-	POP_OBJECT .Lslow\@
+	ENTER_POOL POP_OBJECT, .Lslow\@
 .Lcoarse\@:
 	cmp	$CLASS_SIZE_MAX, %rdi
 	ja	.Llarge\@
@@ -107,7 +138,6 @@
 .Lslow\@:
 	mov	%ecx, %esi
 	jmp	\slow
-	RSEQ_ABORT
 .endm
 
 	FUNCTION malloc
@@ -124,27 +154,26 @@
 /* rn_alloc_class(size in rdi, class in esi): malloc from its class on. */
 	HIDDEN_FUNCTION rn_alloc_class
 	mov	%esi, %ecx
-	POP_OBJECT .Lclass_slow
+	ENTER_POOL POP_OBJECT, .Lclass_slow
 .Lclass_slow:
 	mov	%ecx, %esi
 	jmp	rn_alloc_slow
-	RSEQ_ABORT
 	END rn_alloc_class
 
 /* free(p in rdi):
- *   w     = (p - window.base) rotated right by 3: a p that is not a multiple of 8 lands above every window too
- *   if w >= window.words and p is NULL: nothing
- *   class = w < window.words ? window.tags[w >> 10] : p % 8 ? 0 : zero_tags[tag_root[p >> 30] + page in the leaf]
+ *   page  = (p - window.whole_base) rotated right by 3, >> 10: a p that is no multiple of 8 lands above the window too
+ *   if page >= window's pages and p is NULL: nothing
+ *   class = page < window's pages ? window.whole_tags[page]
+ *         : p % 8 ? 0 : zero_tags[tag_root[p >> 30] + page in the leaf]
  *   restart: area->rseq_cs = &push_cs
  *   start:   if area->cpu_id < 0: slow
  *            pool = thread.pool
- *            if pool.open != area->id: other
+ *            if pool.open != area->mm_cid: as malloc
  *            slot = pool.current[class]
  *            if low half of slot >= pool.end[class]: slow
  *            if *slot == p: slow (freed twice in a row)
  *            slot[1] = p
- *   commit:  pool.current[class] += 1
- *   other:   as malloc
+ *   commit:  pool.current[class] = slot + 1
  */
 	FUNCTION free
 	ALIAS rnFree, free
@@ -156,33 +185,15 @@
 	ALIAS \name, free
 	.endr
 	mov	%rdi, %rdx
-	sub	pagemap_win(%rip), %rdx
+	sub	pagemap_win+PAGEMAP_WHOLE_BASE(%rip), %rdx
 	ror	$3, %rdx
-	cmp	pagemap_win+8(%rip), %rdx
-	jae	.Lfree_radix
 	shr	$10, %rdx
-	mov	pagemap_win+16(%rip), %rcx
+	cmp	$PAGEMAP_WHOLE_PAGES, %rdx
+	jae	.Lfree_radix
+	mov	pagemap_win+PAGEMAP_WHOLE_TAGS(%rip), %rcx
 	movzbl	(%rcx,%rdx), %ecx
 .Lfree_class:
-	LOAD_CONTEXT
-	RSEQ_BEGIN
-	cmpl	$0, 4(%rdx)
-	js	.Lfree_slow
-	mov	(%rdx,%r8), %r10d
-	cmp	%r10d, POOL_OPEN(%rsi)
-	jne	.Lfree_other
-	lea	(%rsi,%rcx,8), %r11
-	mov	(%r11), %r10
-	cmp	POOL_END(%rsi,%rcx,4), %r10d
-	jae	.Lfree_slow
-	cmp	%rdi, (%r10)
-	je	.Lfree_slow
-	mov	%rdi, 8(%r10)
-	addq	$8, (%r11)
-	RSEQ_END
-	ret
-.Lfree_other:
-	OTHER_POOL .Lfree_slow
+	ENTER_POOL PUSH_OBJECT, .Lfree_slow
 .Lfree_radix:
 	test	%rdi, %rdi
 	je	.Lfree_nothing
@@ -208,7 +219,6 @@
 .Lfree_slow:
 	mov	%ecx, %esi
 	jmp	rn_free_slow
-	RSEQ_ABORT
 	END free
 
 /* rn_push_batch(class edi, objects rsi, count rdx, area rcx): pushes as many as there is room for.

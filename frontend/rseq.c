@@ -216,7 +216,7 @@ void mode_init(void) {
     } else {
         area_source = AREA_STANDIN;
         rn_mode.kind = RN_MODE_THREAD;
-        rn_fast.id_offset = offsetof(struct area, cpu_id);
+        rn_fast.id_offset = offsetof(struct area, mm_cid);
         rn_mode.ids = THREAD_POOLS;
         rn_mode.can_stop = false;
     }
@@ -274,6 +274,7 @@ static void standin_register(void) {
         rn_thread.area = &rn_no_area;
         return;
     }
+    own_area.mm_cid = id;
     own_area.cpu_id = (int32_t)id;
     rn_thread.area = &own_area; /* before pthread_setspecific, which may allocate */
     (void)pthread_setspecific(exit_key, &rn_thread);

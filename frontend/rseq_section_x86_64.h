@@ -1,5 +1,5 @@
-/* rseq_section_x86_64.h: how a restartable sequence is written for x86-64. For assembly only; one sequence per
- * function. */
+/* rseq_section_x86_64.h: how a restartable sequence is written for x86-64. For assembly only; the next sequence of a
+ * function begins behind the RSEQ_ABORT of its last. */
 #ifndef FRONTEND_RSEQ_SECTION_X86_64_H
 #define FRONTEND_RSEQ_SECTION_X86_64_H
 
@@ -48,11 +48,6 @@
 	RSEQ_CLOSE %section
 .endm
 
-/* From outside: begins the section anew, if the condition holds. */
-.macro RSEQ_AGAIN_IF condition:req
-	RSEQ_JUMP_AT %section, j\condition
-.endm
-
 .macro RSEQ_ABORT
 	RSEQ_ABORT_AT %section
 .endm
@@ -77,10 +72,6 @@
 
 .macro RSEQ_CLOSE n
 .Lcommit_\n\():
-.endm
-
-.macro RSEQ_JUMP_AT n, jump
-	\jump	.Lrestart_\n
 .endm
 
 /* The signature is an undefined instruction (ud1), as in librseq. */

@@ -34,8 +34,10 @@ bool trim_retreat(size_t size) {
     if (size > stats.reserved)
         return false;
     size_t idle = stats.pool_free + stats.transfer_free + stats.span_free + stats.page_free + stats.page_released;
-    if (space_is_short(size)) /* else pools would be small for nothing */
+    if (space_is_short(size)) { /* else pools would be small and look-ups long for nothing */
         idle += pools_retreat();
+        backend_spare_space();
+    }
     if (idle < RETREAT_MIN && !rn_hardened)
         return false;
     (void)trim(0);

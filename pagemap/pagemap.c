@@ -16,7 +16,7 @@ _Static_assert(TAG_GRANULES >= 1 && HANDLE_GRANULES <= 32, "a leaf's granules fi
 _Static_assert(sizeof(_Atomic uint8_t) == 1 && sizeof(_Atomic(void *)) == sizeof(void *),
                "the assembly reads plain planes");
 
-struct pagemap_window pagemap_win;
+struct pagemap_window pagemap_win = {.whole_base = PAGEMAP_NO_BASE, .whole_tags = PAGEMAP_NO_TAGS};
 _Atomic intptr_t pagemap_tag_root[PAGEMAP_ROOT_SIZE];
 _Atomic(void *) *_Atomic pagemap_handle_root[PAGEMAP_ROOT_SIZE];
 _Atomic uint8_t pagemap_zero_tags[PAGEMAP_LEAF_PAGES] RN_ALIGNED(RN_CACHE_LINE);
@@ -24,6 +24,8 @@ _Atomic uint8_t pagemap_zero_tags[PAGEMAP_LEAF_PAGES] RN_ALIGNED(RN_CACHE_LINE);
 /* Which granules of each leaf are committed: tags in the low half, handles in the high half. Under the backend's lock
  * for writing; pagemap_has reads it without. */
 static _Atomic uint64_t committed[PAGEMAP_ROOT_SIZE];
+
+static size_t tag_leaves; /* of the window, whose tags are there still. Under the backend's lock */
 
 static void leaf_install(size_t index, uintptr_t tags, _Atomic(void *) *handles) {
     atomic_store_explicit(&pagemap_handle_root[index], handles, memory_order_relaxed);
@@ -48,36 +50,59 @@ int pagemap_window(uintptr_t base, size_t size) {
     pagemap_win.tags = (_Atomic uint8_t *)tags;
     pagemap_win.handles = (_Atomic(void *) *)(void *)handles;
     atomic_store_explicit(&pagemap_win.words, size >> 3, memory_order_relaxed);
+    if (size >> RN_PAGE_SHIFT == PAGEMAP_WINDOW_PAGES) {
+        pagemap_win.whole_tags = pagemap_win.tags;
+        atomic_store_explicit(&pagemap_win.whole_base, base, memory_order_relaxed);
+    }
+    tag_leaves = leaves;
     for (size_t i = 0; i < leaves; i++)
         leaf_install((base >> PAGEMAP_LEAF_SHIFT) + i, (uintptr_t)tags + i * PAGEMAP_LEAF_PAGES,
                      pagemap_win.handles + i * PAGEMAP_LEAF_PAGES);
     return 0;
 }
 
+/* As far as no leaf has handles. */
+static void tags_shrink(size_t first) {
+    size_t kept = tag_leaves;
+    while (kept > 1 && !atomic_load_explicit(&pagemap_handle_root[first + kept - 1], memory_order_relaxed))
+        kept--;
+    if (kept == tag_leaves)
+        return;
+    atomic_store_explicit(&pagemap_win.whole_base, PAGEMAP_NO_BASE, memory_order_relaxed);
+    for (size_t i = first + kept; i < first + tag_leaves; i++)
+        atomic_store_explicit(&pagemap_tag_root[i], 0, memory_order_relaxed);
+    os_discard((void *)(uintptr_t)(pagemap_win.tags + kept * PAGEMAP_LEAF_PAGES),
+               (tag_leaves - kept) * PAGEMAP_LEAF_PAGES);
+    tag_leaves = kept;
+}
+
 /* Only a pointer that is nobody's can be looked up in what is unmapped here. */
-void pagemap_shrink(void) {
+void pagemap_shrink(bool with_tags) {
     size_t first = pagemap_win.base >> PAGEMAP_LEAF_SHIFT;
     size_t words = atomic_load_explicit(&pagemap_win.words, memory_order_relaxed);
     size_t leaves = words >> (PAGEMAP_LEAF_SHIFT - 3), kept = leaves;
     while (kept > 1 && atomic_load_explicit(&committed[first + kept - 1], memory_order_relaxed) == 0)
         kept--;
-    if (kept == leaves)
-        return;
-    atomic_store_explicit(&pagemap_win.words, kept << (PAGEMAP_LEAF_SHIFT - 3), memory_order_relaxed);
-    for (size_t i = first + kept; i < first + leaves; i++) {
-        atomic_store_explicit(&pagemap_tag_root[i], 0, memory_order_relaxed);
-        atomic_store_explicit(&pagemap_handle_root[i], NULL, memory_order_relaxed);
+    if (kept < leaves) {
+        atomic_store_explicit(&pagemap_win.words, kept << (PAGEMAP_LEAF_SHIFT - 3), memory_order_relaxed);
+        for (size_t i = first + kept; i < first + leaves; i++)
+            atomic_store_explicit(&pagemap_handle_root[i], NULL, memory_order_relaxed);
+        size_t pages = (leaves - kept) * PAGEMAP_LEAF_PAGES;
+        os_discard((void *)(uintptr_t)(pagemap_win.handles + kept * PAGEMAP_LEAF_PAGES), pages * sizeof(void *));
     }
-    size_t pages = (leaves - kept) * PAGEMAP_LEAF_PAGES;
-    os_discard((void *)(uintptr_t)(pagemap_win.tags + kept * PAGEMAP_LEAF_PAGES), pages);
-    os_discard((void *)(uintptr_t)(pagemap_win.handles + kept * PAGEMAP_LEAF_PAGES), pages * sizeof(void *));
+    if (with_tags)
+        tags_shrink(first);
 }
 
+/* A leaf of the window, which lost its handles, has its tags. */
 static int leaf_create(size_t index) {
-    char *tags = os_reserve_zeros(PAGEMAP_LEAF_PAGES * (1 + sizeof(void *)));
-    if (!tags)
+    intptr_t tags = atomic_load_explicit(&pagemap_tag_root[index], memory_order_relaxed);
+    size_t tags_size = tags ? 0 : PAGEMAP_LEAF_PAGES;
+    char *planes = os_reserve_zeros(tags_size + PAGEMAP_LEAF_PAGES * sizeof(void *));
+    if (!planes)
         return -ENOMEM;
-    leaf_install(index, (uintptr_t)tags, (_Atomic(void *) *)(void *)(tags + PAGEMAP_LEAF_PAGES));
+    uintptr_t at = tags ? (uintptr_t)pagemap_zero_tags + (uintptr_t)tags : (uintptr_t)planes;
+    leaf_install(index, at, (_Atomic(void *) *)(void *)(planes + tags_size));
     return 0;
 }
 

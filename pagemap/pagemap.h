@@ -9,7 +9,8 @@
  *
  * Readers take no lock and test nothing: a root entry is the distance from the all-zero leaf to the entry's leaf, so an
  * entry never written (0) leads to the all-zero leaf. While all memory lies in one window of address space a look-up is
- * shorter still, since the window's leaves stand one behind the other: tag = window.tags[(p - window.base) >> 13].
+ * shorter still, since the window's leaves stand one behind the other: tag = window.tags[(p - window.base) >> 13]. It
+ * has 64 GiB, or less where address space is scarce: that one the assembly of x86-64 does not use.
  *
  * Writers: the owner of a page run writes its pages' entries before it hands out an object in them, and clears them
  * before it gives the run back; nobody else writes them meanwhile. A reader got its pointer from the program, which got
@@ -31,13 +32,27 @@ enum {
     PAGEMAP_ROOT_SIZE = 1 << (RN_ADDRESS_BITS - PAGEMAP_LEAF_SHIFT),
 };
 
-/* Read by the assembly of the fast path too. Written once, by pagemap_window; pagemap_shrink makes `words` less. */
+/* A window of this size is whole: the assembly of x86-64 has the number in its code, and so a word less to load. */
+#define PAGEMAP_WINDOW_SHIFT 36
+#define PAGEMAP_WINDOW_PAGES ((size_t)1 << (PAGEMAP_WINDOW_SHIFT - RN_PAGE_SHIFT))
+
+/* What that assembly reads where there is no whole window. Of this base all addresses that a processor can have are
+ * beyond the end; an odd one behind it, which none can have, is looked up where nobody can read. */
+#define PAGEMAP_NO_BASE (((uintptr_t)1 << 62) + 1)
+#define PAGEMAP_NO_TAGS ((_Atomic uint8_t *)((uintptr_t)1 << 62))
+
+/* Read by the assembly of the fast path too. Written once, by pagemap_window; pagemap_shrink makes `words` less, and
+ * may take whole_base away. */
 struct pagemap_window {
     uintptr_t base;
-    _Atomic uintptr_t words; /* of 8 bytes: the assembly tests range and alignment at once; 0: there is no window */
+    /* Of 8 bytes, as far as there are handles; 0: there is no window. By words, since the assembly of aarch64 tests
+     * range and alignment at once. */
+    _Atomic uintptr_t words;
     _Atomic uint8_t *tags;
     _Atomic(void *) *handles;
-};
+    _Atomic uintptr_t whole_base; /* base and tags of a whole window, for the assembly of x86-64 */
+    _Atomic uint8_t *whole_tags;
+} RN_ALIGNED(RN_CACHE_LINE);
 extern struct pagemap_window pagemap_win;
 
 /* Distance in bytes from pagemap_zero_tags to the leaf's tags; and the leaf's handles, NULL where there is no leaf. */
@@ -49,9 +64,10 @@ extern _Atomic uint8_t pagemap_zero_tags[PAGEMAP_LEAF_PAGES];
  * then all look-ups go through the root. Caller: initialisation. */
 int pagemap_window(uintptr_t base, size_t size);
 
-/* Gives back the address space of the window's last leaves in which no entry was made writable, where address space has
- * become scarce; what comes to lie there goes through the root. Caller holds the lock of the backend. */
-void pagemap_shrink(void);
+/* Gives back the address space of the handles of the window's last leaves in which no entry was made writable, where
+ * address space has become scarce, and with_tags that of their tags, an eighth as much, too: then the window is whole
+ * no more. What comes to lie there goes through the root. Caller holds the lock of the backend. */
+void pagemap_shrink(bool with_tags);
 
 /* Makes the entries of [start, start + size) writable. Caller holds the lock of the backend. 0 or -ENOMEM; what was
  * made stays, and a repetition is cheap. */

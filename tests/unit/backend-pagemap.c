@@ -76,6 +76,7 @@ static void window(void *unused) {
     uintptr_t base = 100 * GIB;
     CHECK(pagemap_window(base, 4 * GIB) == 0);
     CHECK(pagemap_win.base == base && pagemap_win.words == 4 * GIB / 8);
+    CHECK(pagemap_win.whole_base == PAGEMAP_NO_BASE && pagemap_win.whole_tags == PAGEMAP_NO_TAGS);
     check_unknown(base);
     check_spans(base);
     check_spans(base + 2 * GIB - RN_PAGE * 64); /* leaves the window */
@@ -87,22 +88,113 @@ static void window(void *unused) {
     CHECK(atomic_load(&pagemap_win.tags[6]) == 7 && atomic_load(&pagemap_win.handles[6]) == &handles[7]);
 }
 
-/* Of the window only leaves behind the last one in use go; what comes to lie there again is found by the root. */
+/* Of the window only leaves behind the last one in use go, of the tags only where that is asked for, and not those of a
+ * leaf that came to be again. */
 static void window_shrinks(void *unused) {
     (void)unused;
     uintptr_t base = 100 * GIB;
-    const size_t leaf = PAGEMAP_LEAF_PAGES * (1 + sizeof(void *));
-    pagemap_shrink(); /* there is none yet */
+    const size_t leaf = PAGEMAP_LEAF_PAGES * sizeof(void *), leaf_tags = PAGEMAP_LEAF_PAGES;
+    pagemap_shrink(true); /* there is none yet */
     CHECK(pagemap_window(base, 8 * GIB) == 0);
     check_span(base + GIB + 5 * RN_PAGE, 3, 4);
     size_t mapped = script_mapped();
-    pagemap_shrink();
-    CHECK(pagemap_win.words == 2 * GIB / 8 && script_mapped() == mapped - 6 * leaf);
-    pagemap_shrink();
-    CHECK(pagemap_win.words == 2 * GIB / 8 && script_mapped() == mapped - 6 * leaf);
+    for (int i = 0; i < 2; i++) {
+        pagemap_shrink(false);
+        CHECK(pagemap_win.words == 2 * GIB / 8 && script_mapped() == mapped - 6 * leaf);
+    }
+    check_span(base + 4 * GIB + 5 * RN_PAGE, 3, 4); /* it takes handles */
+    CHECK(script_mapped() == mapped - 5 * leaf);
+    for (int i = 0; i < 2; i++) {
+        pagemap_shrink(true);
+        CHECK(pagemap_win.words == 2 * GIB / 8 && script_mapped() == mapped - 5 * leaf - 3 * leaf_tags);
+    }
     check_unknown(base + 2 * GIB);
+    check_unknown(base + 6 * GIB);
     check_spans(base);
     check_spans(base + 3 * GIB);
+    check_spans(base + 5 * GIB);
+}
+
+/* As free of x86-64 looks a pointer up, where there is a whole window. */
+static bool is_in_whole(uintptr_t pointer, size_t *page) {
+    uintptr_t from = pointer - pagemap_win.whole_base;
+    *page = (from >> 3 | from << 61) >> 10;
+    return *page < PAGEMAP_WINDOW_PAGES;
+}
+
+/* Without a whole window every address lands beyond, at any distance from a page's start. */
+static void check_not_whole(void) {
+    const uintptr_t some[] = {0,
+                              8,
+                              GIB,
+                              100 * GIB,
+                              163 * GIB,
+                              TOP / 2,
+                              TOP - GIB,
+                              TOP,
+                              (uintptr_t)-1 << 47,
+                              (uintptr_t)1 << 63,
+                              (uintptr_t)-1 - RN_PAGE,
+                              (uintptr_t)check_spans};
+    size_t page;
+    CHECK(pagemap_win.whole_base == PAGEMAP_NO_BASE && pagemap_win.whole_tags == PAGEMAP_NO_TAGS);
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++)
+        for (uintptr_t offset = 0; offset < RN_PAGE; offset++)
+            CHECK(!is_in_whole(some[i] + offset, &page));
+}
+
+static void not_whole(void *unused) {
+    (void)unused;
+    check_not_whole();
+    CHECK(pagemap_window(100 * GIB, 63 * GIB) == 0);
+    check_not_whole();
+}
+
+/* Sets an entry and looks it up so. */
+static void check_whole(uintptr_t address, bool inside) {
+    size_t page;
+    CHECK(pagemap_ensure(address, RN_PAGE) == 0);
+    pagemap_set(address, 1, 7, &handles[7]);
+    CHECK(is_in_whole(address, &page) == inside && (!inside || atomic_load(&pagemap_win.whole_tags[page]) == 7));
+    CHECK(is_in_whole(address + RN_PAGE - 8, &page) == inside);
+    for (unsigned odd = 1; odd < 8; odd++)
+        CHECK(!is_in_whole(address + odd, &page));
+    pagemap_set(address, 1, 0, NULL);
+}
+
+/* Also once it was shrunk: what then comes to lie in its leaves has the same tags. */
+static void whole(void *unused) {
+    (void)unused;
+    uintptr_t base = 100 * GIB;
+    CHECK(pagemap_window(base, (size_t)1 << PAGEMAP_WINDOW_SHIFT) == 0);
+    for (int i = 0; i < 2; i++) {
+        check_spans(base);
+        check_span(base + 2 * GIB + 70 * RN_PAGE, 40, 42);
+        check_whole(base, true);
+        pagemap_shrink(false);
+        CHECK(pagemap_win.words == 3 * GIB / 8);
+        check_whole(base + 2 * GIB, true);
+        check_whole(base - RN_PAGE, false);
+        check_whole(base + 64 * GIB, false);
+    }
+    check_whole(base + 3 * GIB, true);
+    check_spans(base + 61 * GIB);
+    check_whole(base + 64 * GIB - RN_PAGE, true);
+    pagemap_shrink(true); /* no tags, for the last of them are in use */
+    check_whole(base + 62 * GIB, true);
+    check_span(base + 64 * GIB - 8 * RN_PAGE, 12, 3); /* crosses its end */
+}
+
+static void no_longer_whole(void *unused) {
+    (void)unused;
+    uintptr_t base = 100 * GIB;
+    size_t page;
+    CHECK(pagemap_window(base, (size_t)1 << PAGEMAP_WINDOW_SHIFT) == 0);
+    check_spans(base);
+    pagemap_shrink(true);
+    CHECK(pagemap_win.whole_base == PAGEMAP_NO_BASE && !is_in_whole(base, &page) && !is_in_whole(base + GIB, &page));
+    check_spans(base);
+    check_spans(base + 61 * GIB);
 }
 
 static void window_beyond(void *unused) {
@@ -155,6 +247,12 @@ static void test_shrinks(void **state) {
     (void)state;
     assert_int_equal(child_fails(window_shrinks, NULL), 0);
 }
+static void test_whole(void **state) {
+    (void)state;
+    assert_int_equal(child_fails(not_whole, NULL), 0);
+    assert_int_equal(child_fails(whole, NULL), 0);
+    assert_int_equal(child_fails(no_longer_whole, NULL), 0);
+}
 static void test_beyond(void **state) {
     (void)state;
     assert_int_equal(child_fails(window_beyond, NULL), 0);
@@ -183,7 +281,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_foreign),      cmocka_unit_test(test_radix),  cmocka_unit_test(test_window),
         cmocka_unit_test(test_shrinks),      cmocka_unit_test(test_beyond), cmocka_unit_test(test_ensure_fails),
-        cmocka_unit_test(test_larger_pages),
+        cmocka_unit_test(test_larger_pages), cmocka_unit_test(test_whole),
     };
     return cmocka_run_group_tests_name("pagemap", tests, NULL, NULL);
 }

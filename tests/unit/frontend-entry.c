@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "frontend/frontend.h"
+#include "pagemap/pagemap.h"
 #include "rnalloc.h"
 #include "tests/unit/check.h"
 #include "tests/unit/cmock.h"
@@ -20,16 +21,11 @@ static void *own_pool(void *result) {
 
 static uint32_t top(struct pool *pool) { return bin_current(pool, CLASS); }
 
-/* Without rseq, where a thread's id stays. What pool a thread used last is a hint: it may be another's, or stopped. */
-static void entered(void *options) {
-    CHECK(setenv("RNALLOC_OPTIONS", options, 1) == 0 && rnMode().kind == RN_MODE_THREAD);
+/* The id is not in the pool of `other`, the thread's is `own`. What pool a thread used last is a hint: it may be
+ * another's, or stopped. */
+static void check_entered(struct pool *own, struct pool *other) {
     size_t size = size_classes[CLASS].size;
-    struct pool *other, *own;
-    pthread_t thread;
-    (void)own_pool((void *)&own);
-    CHECK(pthread_create(&thread, NULL, own_pool, (void *)&other) == 0);
-    CHECK(pthread_join(thread, NULL) == 0);
-    CHECK(own != other && own->open == own->id && other->open == other->id);
+    CHECK(own != other && *pool_open(own) == own->id && *pool_open(other) == other->id);
     uint32_t others = top(other), owns = top(own);
     rn_thread.pool = other;
     void *block = rnAlloc(size);
@@ -41,16 +37,57 @@ static void entered(void *options) {
     /* As drain_ids stops it: who was there last does not enter either. */
     void *slot = *bin_slot(own, owns);
     rn_fast.pool_of[own->id] = (struct pool *)(uintptr_t)&rn_closed_pool;
-    own->open = POOL_STOPPED;
+    *pool_open(own) = POOL_STOPPED;
     block = rnAlloc(size);
     CHECK(block && block != slot && top(own) == owns && *bin_slot(own, owns) == slot);
     rnFree(block);
     CHECK(top(own) == owns);
-    own->open = own->id;
+    *pool_open(own) = own->id;
     rn_fast.pool_of[own->id] = own;
     block = rnAlloc(size);
     CHECK(block == slot && top(own) == owns - SLOT);
     rnFree(block);
+}
+
+/* Without rseq, where a thread's id stays. */
+static void entered(void *options) {
+    CHECK(setenv("RNALLOC_OPTIONS", options, 1) == 0 && rnMode().kind == RN_MODE_THREAD);
+    struct pool *other, *own;
+    pthread_t thread;
+    (void)own_pool((void *)&own);
+    CHECK(pthread_create(&thread, NULL, own_pool, (void *)&other) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+    check_entered(own, other);
+}
+
+/* With ids by the kernel, whose two are not the same: of two areas of ours, each has the other's cpu_id as its mm_cid.
+ */
+static void entered_by_one_id(void *options) {
+    CHECK(setenv("RNALLOC_OPTIONS", options, 1) == 0 && rnMode().kind != RN_MODE_THREAD && rn_mode.ids >= 2);
+    struct area areas[] = {{.cpu_id_start = 0, .cpu_id = 0, .mm_cid = 1},
+                           {.cpu_id_start = 1, .cpu_id = 1, .mm_cid = 0}};
+    struct pool *pools[2];
+    struct area *registered = rn_thread.area;
+    for (int i = 0; i < 2; i++) {
+        rn_thread.area = &areas[i];
+        (void)own_pool((void *)&pools[i]);
+    }
+    CHECK(pools[0]->id == (rnMode().kind == RN_MODE_RSEQ_CPU ? 0 : 1) && pools[1]->id == 1 - pools[0]->id);
+    check_entered(pools[1], pools[0]);
+    rn_thread.area = &areas[0];
+    check_entered(pools[0], pools[1]);
+
+    /* Without a registration neither id counts. */
+    areas[0].cpu_id = -1;
+    for (int i = 0; i < 2; i++) {
+        uint32_t tops[] = {top(pools[0]), top(pools[1])};
+        rn_thread.pool = pools[i];
+        void *block = rnAlloc(size_classes[CLASS].size);
+        rn_thread.pool = pools[i];
+        rnFree(block);
+        CHECK(block && top(pools[0]) == tops[0] && top(pools[1]) == tops[1]);
+    }
+    rn_thread.area = registered;
 }
 
 /* ---- A pool that is stopped ---- */
@@ -81,10 +118,12 @@ static void stopped(void *options) {
     pthread_t thread; /* without a second thread there is nobody to wait for */
     CHECK(pthread_create(&thread, NULL, own_pool, (void *)&other) == 0 && pthread_join(thread, NULL) == 0);
     (void)own_pool((void *)&stopped_pool);
-    CHECK(stopped_pool->open == stopped_pool->id);
+    CHECK(*pool_open(stopped_pool) == stopped_pool->id);
+    bool by_cpu = rnMode().kind == RN_MODE_RSEQ_CPU; /* in the other mode's word the pool is open for nobody */
+    CHECK((by_cpu ? stopped_pool->open : stopped_pool->open_cpu) == POOL_STOPPED);
     script_play(&(struct script){.before_membarrier = between});
     CHECK(pools_drain(true) > 0 && times == 1);
-    CHECK(stopped_pool->open == stopped_pool->id && rn_fast.pool_of[stopped_pool->id] == stopped_pool);
+    CHECK(*pool_open(stopped_pool) == stopped_pool->id && rn_fast.pool_of[stopped_pool->id] == stopped_pool);
     own_pool((void *)&other);
     CHECK(other == stopped_pool && top(other) > other->room[CLASS].base);
 }
@@ -189,9 +228,32 @@ static void closed_by_a_move(void *options) {
     heap_check();
 }
 
+/* Something was refused, a thread or a block: unless address space is what is short, free finds pointers as before. */
+static void whole_window(void *options) {
+    CHECK(setenv("RNALLOC_OPTIONS", options, 1) == 0);
+    come_and_go();
+    uintptr_t base = pagemap_win.whole_base;
+    CHECK(base != PAGEMAP_NO_BASE && pagemap_win.words == PAGEMAP_WINDOW_PAGES * RN_PAGE / 8);
+    CHECK(trim_retreat(RN_PAGE) && pagemap_win.words < PAGEMAP_WINDOW_PAGES * RN_PAGE / 8);
+    CHECK(pagemap_win.whole_base == base);
+    come_and_go();
+    script_play(&(struct script){.always = 1u << CALL_MMAP});
+    CHECK(trim_retreat(RN_PAGE) && pagemap_win.whole_base == PAGEMAP_NO_BASE);
+    script_stop();
+    come_and_go();
+    heap_check();
+}
+
+static void test_whole_window(void **state) {
+    (void)state;
+    assert_int_equal(child_fails(whole_window, (char[]){"helper=0"}), 0);
+}
+
 static void test_entered(void **state) {
     (void)state;
     assert_int_equal(child_fails(entered, (char[]){"helper=0,rseq=0"}), 0);
+    assert_int_equal(child_fails(entered_by_one_id, (char[]){"helper=0"}), 0);
+    assert_int_equal(child_fails(entered_by_one_id, (char[]){"helper=0,cid=0"}), 0);
 }
 
 static void test_stopped(void **state) {
@@ -223,9 +285,10 @@ static void test_closed_by_a_move(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_entered),  cmocka_unit_test(test_stopped),
-        cmocka_unit_test(test_placed),   cmocka_unit_test(test_across_the_sign),
-        cmocka_unit_test(test_not_mine), cmocka_unit_test(test_closed_by_a_move),
+        cmocka_unit_test(test_entered),      cmocka_unit_test(test_stopped),
+        cmocka_unit_test(test_placed),       cmocka_unit_test(test_across_the_sign),
+        cmocka_unit_test(test_not_mine),     cmocka_unit_test(test_closed_by_a_move),
+        cmocka_unit_test(test_whole_window),
     };
     return cmocka_run_group_tests_name("entry", tests, NULL, NULL);
 }

@@ -20,6 +20,7 @@
 enum {
     EVERY = 8,            /* of so many fresh huge pages one is a sample, in runs of less than two */
     MOST_NS = 600000,     /* what the base pages of a hugepage cost */
+    LEAST_NS = 10000,     /* to clear one takes longer */
     LATE_NS = 2000000,    /* from one to the next: writing a cheap one takes less, a dear one more */
     AWAY_NS = 16000000,   /* longer: the time went elsewhere, */
     REST_NS = 1000000000, /* long enough for the host to take pages back */
@@ -63,7 +64,10 @@ bool price_sample_due(size_t hugepages) {
 bool price_take(uintptr_t page) {
     uint64_t start = os_now_ns();
     os_touch((void *)page);
-    bool is_dear = os_now_ns() - start > MOST_NS;
+    uint64_t cost = os_now_ns() - start;
+    bool is_dear = cost > MOST_NS;
+    if (cost < LEAST_NS)
+        return false; /* it was there: another thread had come to the hugepage before */
     lock_take(&backend_lock);
     if (!is_dear)
         doubt -= doubt != 0;

@@ -146,6 +146,26 @@ static void test_dear(void **state) {
     assert_int_equal(child_fails(dear, &(struct script){.touch_cost_ns = 2 * MS}), 0);
 }
 
+/* A page that another thread had faulted in tells no price: a dear one before it counts with a dear one after it. */
+static void was_there(void *script) {
+    begin(script);
+    script_play(&(struct script){.touch_cost_ns = MS / 1000});
+    for (unsigned slot = 1; slot < 10; slot++)
+        CHECK(run_alloc(&model, &model.run[slot], HUGE_PAGES, 1));
+    script_play(&(struct script){.touch_cost_ns = 5 * MS});
+    CHECK(run_alloc(&model, &model.run[10], HUGE_PAGES, 1));
+    size_t before = advised();
+    for (unsigned slot = 11; slot < 20; slot++)
+        CHECK(run_alloc(&model, &model.run[slot], HUGE_PAGES, 1));
+    CHECK(advised() == before);
+    end();
+}
+
+static void test_was_there(void **state) {
+    (void)state;
+    assert_int_equal(child_fails(was_there, &(struct script){.touch_cost_ns = 5 * MS}), 0);
+}
+
 /* A sample that had to wait, for the CPU or for other threads' changes of mappings, is no price. */
 static void test_preempted(void **state) {
     (void)state;
@@ -211,7 +231,7 @@ int main(void) {
         cmocka_unit_test(test_late),       cmocka_unit_test(test_cheap),        cmocka_unit_test(test_dear),
         cmocka_unit_test(test_preempted),  cmocka_unit_test(test_becomes_dear), cmocka_unit_test(test_dear_unsampled),
         cmocka_unit_test(test_grows),      cmocka_unit_test(test_dear_ahead),   cmocka_unit_test(test_dear_alone),
-        cmocka_unit_test(test_dear_again), cmocka_unit_test(test_mixed),
+        cmocka_unit_test(test_dear_again), cmocka_unit_test(test_mixed),        cmocka_unit_test(test_was_there),
     };
     return cmocka_run_group_tests_name("price", tests, NULL, NULL);
 }

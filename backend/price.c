@@ -20,7 +20,7 @@
 enum {
     EVERY = 8,            /* of so many fresh huge pages one is a sample, in runs of less than two */
     MOST_NS = 600000,     /* what the base pages of a hugepage cost */
-    LEAST_NS = 10000,     /* to clear one takes longer */
+    LEAST_NS = 10000,     /* to clear one takes longer than this */
     LATE_NS = 2000000,    /* from one to the next: writing a cheap one takes less, a dear one more */
     AWAY_NS = 16000000,   /* longer: the time went elsewhere, */
     REST_NS = 1000000000, /* long enough for the host to take pages back */
@@ -35,6 +35,7 @@ enum {
 static unsigned doubt;
 static unsigned pause;   /* fresh hugepages that shall not be huge yet */
 static unsigned next_in; /* fresh huge pages until the next sample */
+static bool is_priced;   /* a sample took as long as a cheap huge page does: there are some, and a clock that tells */
 static uint64_t last_at; /* when a sample was last considered */
 
 bool price_is_right(bool sampled) {
@@ -66,9 +67,12 @@ bool price_take(uintptr_t page) {
     os_touch((void *)page);
     uint64_t cost = os_now_ns() - start;
     bool is_dear = cost > MOST_NS;
-    if (cost < LEAST_NS)
-        return false; /* it was there: another thread had come to the hugepage before */
     lock_take(&backend_lock);
+    is_priced = is_priced || (cost >= LEAST_NS && cost <= MOST_NS);
+    if (cost < LEAST_NS && is_priced && !lock_is_alone()) {
+        lock_drop(&backend_lock);
+        return false; /* it was there, since another thread had come to the hugepage before: that tells nothing */
+    }
     if (!is_dear)
         doubt -= doubt != 0;
     else

@@ -146,24 +146,40 @@ static void test_dear(void **state) {
     assert_int_equal(child_fails(dear, &(struct script){.touch_cost_ns = 2 * MS}), 0);
 }
 
-/* A page that another thread had faulted in tells no price: a dear one before it counts with a dear one after it. */
-static void was_there(void *script) {
-    begin(script);
+/* Two dear samples, and between them touches that took nothing: hugepages advised after the second. */
+static size_t advised_after_short_ones(void) {
+    CHECK(run_alloc(&model, &model.run[1], (size_t)2 * HUGE_PAGES, 1)); /* from two on the first is a sample */
     script_play(&(struct script){.touch_cost_ns = MS / 1000});
-    for (unsigned slot = 1; slot < 10; slot++)
+    for (unsigned slot = 2; slot < 10; slot++)
         CHECK(run_alloc(&model, &model.run[slot], HUGE_PAGES, 1));
     script_play(&(struct script){.touch_cost_ns = 5 * MS});
-    CHECK(run_alloc(&model, &model.run[10], HUGE_PAGES, 1));
+    CHECK(run_alloc(&model, &model.run[10], (size_t)2 * HUGE_PAGES, 1));
+    script_play(&(struct script){.touch_cost_ns = MS / 1000});
     size_t before = advised();
     for (unsigned slot = 11; slot < 20; slot++)
         CHECK(run_alloc(&model, &model.run[slot], HUGE_PAGES, 1));
-    CHECK(advised() == before);
     end();
+    return advised() - before;
+}
+
+/* A page that another thread had faulted in tells no price: the dear ones count together. */
+static void was_there(void *script) {
+    begin(script);
+    script_play(&(struct script){.touch_cost_ns = 5 * MS});
+    CHECK(advised_after_short_ones() == 0);
+}
+
+/* But where no sample ever took as long as a huge page does, there are none: each is as good as a cheap one. */
+static void never_huge(void *script) {
+    begin(script);
+    script_play(&(struct script){.touch_cost_ns = 5 * MS});
+    CHECK(advised_after_short_ones() >= 8);
 }
 
 static void test_was_there(void **state) {
     (void)state;
-    assert_int_equal(child_fails(was_there, &(struct script){.touch_cost_ns = 5 * MS}), 0);
+    assert_int_equal(child_fails(was_there, &(struct script){.touch_cost_ns = MS / 10}), 0);
+    assert_int_equal(child_fails(never_huge, &(struct script){.touch_cost_ns = MS / 1000}), 0);
 }
 
 /* A sample that had to wait, for the CPU or for other threads' changes of mappings, is no price. */

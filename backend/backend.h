@@ -70,8 +70,9 @@ size_t backend_release(size_t keep, bool deep);
 size_t backend_retreat(size_t keep);
 
 /* Where address space itself is short: gives that of the tables back which nothing needs now. Look-ups may take longer
- * from then on. Under a limit below 4 GiB backend_retreat does it too. */
-void backend_spare_space(void);
+ * from then on. Under a limit below BACKEND_SCARCE backend_retreat does it too. Returns the bytes. */
+size_t backend_spare_space(void);
+#define BACKEND_SCARCE ((size_t)4 << 30) /* address space of which 8 MiB of tags are no small part */
 
 /* The program set its RLIMIT_AS: what is reserved beyond a share of it goes back, if nobody is at work here. */
 void backend_limit_changed(void);

@@ -36,7 +36,6 @@ enum {
     PHASE_FACTOR = 3,   /* free pages for each used one at which a phase has ended */
     PHASE_RATE = 32,    /* pages per millisecond: a hugepage in 8 ms, and faulting it again takes 0.1 to 1 ms */
 };
-static const size_t TAGS_LIMIT = (size_t)4 << 30; /* a limit from which on 8 MiB of tags are no matter */
 
 struct lock backend_release_lock = LOCK_INIT(RANK_RELEASE);
 
@@ -322,16 +321,17 @@ static size_t retreat_once(size_t keep) {
     return is_refused ? 0 : length << HP_SHIFT;
 }
 
-void backend_spare_space(void) {
+size_t backend_spare_space(void) {
     lock_take(&backend_lock);
-    pagemap_shrink(true);
+    size_t given = pagemap_shrink(true);
     lock_drop(&backend_lock);
+    return given;
 }
 
 size_t backend_retreat(size_t keep) {
     size_t given = 0, once;
     lock_take(&backend_lock);
-    pagemap_shrink(os_address_limit() < TAGS_LIMIT);
+    (void)pagemap_shrink(os_address_limit() < BACKEND_SCARCE);
     lock_drop(&backend_lock);
     while ((once = retreat_once(keep)) != 0)
         given += once;

@@ -17,11 +17,14 @@ size_t trim(size_t keep) {
 
 enum { RETREAT_MIN = 64 << 10 };
 
-/* Whether address space may be what is missing: a limit is known, or was set behind our back, or there are too many
- * mappings. To ask for the limit itself is not allowed in every sandbox. */
+/* Whether address space is what is missing: it is known to be scarce, or much of it is refused, by a limit that was set
+ * behind our back, or since there are too many mappings. To ask for the limit itself is not allowed in every sandbox.
+ */
 static bool space_is_short(size_t size) {
+    if (os_address_limit() < BACKEND_SCARCE)
+        return true;
     size_t much = round_up(max_size(size, (size_t)1 << 30), os_page_size());
-    void *space = os_address_limit() == SIZE_MAX ? os_reserve(0, much, os_page_size()) : NULL;
+    void *space = os_reserve(0, much, os_page_size());
     if (space)
         os_discard(space, much);
     return !space;
@@ -34,10 +37,11 @@ bool trim_retreat(size_t size) {
     if (size > stats.reserved)
         return false;
     size_t idle = stats.pool_free + stats.transfer_free + stats.span_free + stats.page_free + stats.page_released;
-    if (space_is_short(size)) { /* else pools would be small and look-ups long for nothing */
+    bool is_short = space_is_short(size); /* else pools would be small and look-ups long for nothing */
+    if (is_short || os_address_limit() != SIZE_MAX)
         idle += pools_retreat();
-        backend_spare_space();
-    }
+    if (is_short)
+        idle += backend_spare_space();
     if (idle < RETREAT_MIN && !rn_hardened)
         return false;
     (void)trim(0);

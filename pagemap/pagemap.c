@@ -25,8 +25,6 @@ _Atomic uint8_t pagemap_zero_tags[PAGEMAP_LEAF_PAGES] RN_ALIGNED(RN_CACHE_LINE);
  * for writing; pagemap_has reads it without. */
 static _Atomic uint64_t committed[PAGEMAP_ROOT_SIZE];
 
-static size_t tag_leaves; /* of the window, whose tags are there still. Under the backend's lock */
-
 static void leaf_install(size_t index, uintptr_t tags, _Atomic(void *) *handles) {
     atomic_store_explicit(&pagemap_handle_root[index], handles, memory_order_relaxed);
     atomic_store_explicit(&pagemap_tag_root[index], (intptr_t)(tags - (uintptr_t)pagemap_zero_tags),
@@ -50,51 +48,58 @@ int pagemap_window(uintptr_t base, size_t size) {
     pagemap_win.tags = (_Atomic uint8_t *)tags;
     pagemap_win.handles = (_Atomic(void *) *)(void *)handles;
     atomic_store_explicit(&pagemap_win.words, size >> 3, memory_order_relaxed);
+    atomic_store_explicit(&pagemap_win.handle_pages, size >> RN_PAGE_SHIFT, memory_order_relaxed);
     if (size >> RN_PAGE_SHIFT == PAGEMAP_WINDOW_PAGES) {
         pagemap_win.whole_tags = pagemap_win.tags;
         atomic_store_explicit(&pagemap_win.whole_base, base, memory_order_relaxed);
     }
-    tag_leaves = leaves;
     for (size_t i = 0; i < leaves; i++)
         leaf_install((base >> PAGEMAP_LEAF_SHIFT) + i, (uintptr_t)tags + i * PAGEMAP_LEAF_PAGES,
                      pagemap_win.handles + i * PAGEMAP_LEAF_PAGES);
     return 0;
 }
 
-/* As far as no leaf has handles. */
-static void tags_shrink(size_t first) {
-    size_t kept = tag_leaves;
+/* Of the window's last leaves, in which nothing ever was. */
+static size_t handles_shrink(size_t first) {
+    size_t leaves = atomic_load_explicit(&pagemap_win.handle_pages, memory_order_relaxed) / PAGEMAP_LEAF_PAGES;
+    size_t kept = leaves;
+    while (kept > 1 && atomic_load_explicit(&committed[first + kept - 1], memory_order_relaxed) == 0)
+        kept--;
+    if (kept == leaves)
+        return 0;
+    atomic_store_explicit(&pagemap_win.handle_pages, kept * PAGEMAP_LEAF_PAGES, memory_order_relaxed);
+    for (size_t i = first + kept; i < first + leaves; i++)
+        atomic_store_explicit(&pagemap_handle_root[i], NULL, memory_order_relaxed);
+    size_t size = (leaves - kept) * PAGEMAP_LEAF_PAGES * sizeof(void *);
+    os_discard((void *)(uintptr_t)(pagemap_win.handles + kept * PAGEMAP_LEAF_PAGES), size);
+    return size;
+}
+
+/* As far as no leaf has handles, the window's or others. */
+static size_t tags_shrink(size_t first) {
+    size_t leaves = atomic_load_explicit(&pagemap_win.words, memory_order_relaxed) >> (PAGEMAP_LEAF_SHIFT - 3);
+    size_t kept = leaves;
     while (kept > 1 && !atomic_load_explicit(&pagemap_handle_root[first + kept - 1], memory_order_relaxed))
         kept--;
-    if (kept == tag_leaves)
-        return;
+    if (kept == leaves)
+        return 0;
     atomic_store_explicit(&pagemap_win.whole_base, PAGEMAP_NO_BASE, memory_order_relaxed);
-    for (size_t i = first + kept; i < first + tag_leaves; i++)
+    atomic_store_explicit(&pagemap_win.words, kept << (PAGEMAP_LEAF_SHIFT - 3), memory_order_relaxed);
+    for (size_t i = first + kept; i < first + leaves; i++)
         atomic_store_explicit(&pagemap_tag_root[i], 0, memory_order_relaxed);
-    os_discard((void *)(uintptr_t)(pagemap_win.tags + kept * PAGEMAP_LEAF_PAGES),
-               (tag_leaves - kept) * PAGEMAP_LEAF_PAGES);
-    tag_leaves = kept;
+    size_t size = (leaves - kept) * PAGEMAP_LEAF_PAGES;
+    os_discard((void *)(uintptr_t)(pagemap_win.tags + kept * PAGEMAP_LEAF_PAGES), size);
+    return size;
 }
 
 /* Only a pointer that is nobody's can be looked up in what is unmapped here. */
-void pagemap_shrink(bool with_tags) {
+size_t pagemap_shrink(bool with_tags) {
     size_t first = pagemap_win.base >> PAGEMAP_LEAF_SHIFT;
-    size_t words = atomic_load_explicit(&pagemap_win.words, memory_order_relaxed);
-    size_t leaves = words >> (PAGEMAP_LEAF_SHIFT - 3), kept = leaves;
-    while (kept > 1 && atomic_load_explicit(&committed[first + kept - 1], memory_order_relaxed) == 0)
-        kept--;
-    if (kept < leaves) {
-        atomic_store_explicit(&pagemap_win.words, kept << (PAGEMAP_LEAF_SHIFT - 3), memory_order_relaxed);
-        for (size_t i = first + kept; i < first + leaves; i++)
-            atomic_store_explicit(&pagemap_handle_root[i], NULL, memory_order_relaxed);
-        size_t pages = (leaves - kept) * PAGEMAP_LEAF_PAGES;
-        os_discard((void *)(uintptr_t)(pagemap_win.handles + kept * PAGEMAP_LEAF_PAGES), pages * sizeof(void *));
-    }
-    if (with_tags)
-        tags_shrink(first);
+    size_t given = handles_shrink(first);
+    return given + (with_tags ? tags_shrink(first) : 0);
 }
 
-/* A leaf of the window, which lost its handles, has its tags. */
+/* A leaf of the window that lost its handles may have its tags. */
 static int leaf_create(size_t index) {
     intptr_t tags = atomic_load_explicit(&pagemap_tag_root[index], memory_order_relaxed);
     size_t tags_size = tags ? 0 : PAGEMAP_LEAF_PAGES;

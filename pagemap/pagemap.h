@@ -37,25 +37,28 @@ enum {
 #define PAGEMAP_WINDOW_PAGES ((size_t)1 << (PAGEMAP_WINDOW_SHIFT - RN_PAGE_SHIFT))
 
 /* What that assembly reads where there is no whole window. Of this base all addresses that a processor can have are
- * beyond the end; an odd one behind it, which none can have, is looked up where nobody can read. */
+ * beyond the end; an odd one behind it, which none can have, is looked up where nobody can read, as long as no window
+ * was whole. */
 #define PAGEMAP_NO_BASE (((uintptr_t)1 << 62) + 1)
 #define PAGEMAP_NO_TAGS ((_Atomic uint8_t *)((uintptr_t)1 << 62))
 
-/* Read by the assembly of the fast path too. Written once, by pagemap_window; pagemap_shrink makes `words` less, and
- * may take whole_base away. */
+/* Read by the assembly of the fast path too. Written once, by pagemap_window; pagemap_shrink makes handle_pages less,
+ * and may make `words` less and take whole_base away. */
 struct pagemap_window {
     uintptr_t base;
-    /* Of 8 bytes, as far as there are handles; 0: there is no window. By words, since the assembly of aarch64 tests
-     * range and alignment at once. */
+    /* Of 8 bytes, as far as there are tags; 0: there is no window. By words, since the assembly of aarch64 tests range
+     * and alignment at once. */
     _Atomic uintptr_t words;
     _Atomic uint8_t *tags;
     _Atomic(void *) *handles;
     _Atomic uintptr_t whole_base; /* base and tags of a whole window, for the assembly of x86-64 */
     _Atomic uint8_t *whole_tags;
+    _Atomic size_t handle_pages; /* as far as there are handles */
 } RN_ALIGNED(RN_CACHE_LINE);
 extern struct pagemap_window pagemap_win;
 
-/* Distance in bytes from pagemap_zero_tags to the leaf's tags; and the leaf's handles, NULL where there is no leaf. */
+/* Distance in bytes from pagemap_zero_tags to the leaf's tags; and the leaf's handles, NULL where there is no leaf, or
+ * only the tags of one that the window has. */
 extern _Atomic intptr_t pagemap_tag_root[PAGEMAP_ROOT_SIZE];
 extern _Atomic(void *) *_Atomic pagemap_handle_root[PAGEMAP_ROOT_SIZE];
 extern _Atomic uint8_t pagemap_zero_tags[PAGEMAP_LEAF_PAGES];
@@ -65,9 +68,9 @@ extern _Atomic uint8_t pagemap_zero_tags[PAGEMAP_LEAF_PAGES];
 int pagemap_window(uintptr_t base, size_t size);
 
 /* Gives back the address space of the handles of the window's last leaves in which no entry was made writable, where
- * address space has become scarce, and with_tags that of their tags, an eighth as much, too: then the window is whole
- * no more. What comes to lie there goes through the root. Caller holds the lock of the backend. */
-void pagemap_shrink(bool with_tags);
+ * memory was refused, and with_tags that of their tags, an eighth as much, too: then the window is whole no more. What
+ * comes to lie there goes through the root. Returns the bytes. Caller holds the lock of the backend. */
+size_t pagemap_shrink(bool with_tags);
 
 /* Makes the entries of [start, start + size) writable. Caller holds the lock of the backend. 0 or -ENOMEM; what was
  * made stays, and a repetition is cheap. */
@@ -93,8 +96,7 @@ static inline uint8_t pagemap_tag(const void *pointer) {
 static inline void *pagemap_handle(const void *pointer) {
     uintptr_t address = (uintptr_t)pointer;
     uintptr_t page = (address - pagemap_win.base) >> RN_PAGE_SHIFT;
-    uintptr_t words = atomic_load_explicit(&pagemap_win.words, memory_order_relaxed);
-    if (RN_LIKELY(page < words >> (RN_PAGE_SHIFT - 3)))
+    if (RN_LIKELY(page < atomic_load_explicit(&pagemap_win.handle_pages, memory_order_relaxed)))
         return atomic_load_explicit(&pagemap_win.handles[page], memory_order_relaxed);
     _Atomic(void *) *leaf = atomic_load_explicit(&pagemap_handle_root[address >> PAGEMAP_LEAF_SHIFT],
                                                  memory_order_relaxed);

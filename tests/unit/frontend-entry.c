@@ -3,6 +3,8 @@
 #include <sched.h>
 #include <stdlib.h>
 
+#include "backend/backend.h"
+#include "base/os.h"
 #include "frontend/frontend.h"
 #include "pagemap/pagemap.h"
 #include "rnalloc.h"
@@ -234,9 +236,13 @@ static void whole_window(void *options) {
     come_and_go();
     uintptr_t base = pagemap_win.whole_base;
     CHECK(base != PAGEMAP_NO_BASE && pagemap_win.words == PAGEMAP_WINDOW_PAGES * RN_PAGE / 8);
-    CHECK(trim_retreat(RN_PAGE) && pagemap_win.words < PAGEMAP_WINDOW_PAGES * RN_PAGE / 8);
-    CHECK(pagemap_win.whole_base == base);
-    come_and_go();
+    for (size_t limit = 0; limit <= (size_t)64 << 30; limit += (size_t)64 << 30) {
+        script_play(&(struct script){.address_limit = limit}); /* none, and one that is far */
+        os_read_address_limit();
+        CHECK(trim_retreat(RN_PAGE) && pagemap_win.handle_pages < PAGEMAP_WINDOW_PAGES);
+        CHECK(pagemap_win.whole_base == base && pagemap_win.words == PAGEMAP_WINDOW_PAGES * RN_PAGE / 8);
+        come_and_go();
+    }
     script_play(&(struct script){.always = 1u << CALL_MMAP});
     CHECK(trim_retreat(RN_PAGE) && pagemap_win.whole_base == PAGEMAP_NO_BASE);
     script_stop();
@@ -244,9 +250,23 @@ static void whole_window(void *options) {
     heap_check();
 }
 
+/* A limit that is near takes the tags by itself. */
+static void limited_window(void *options) {
+    CHECK(setenv("RNALLOC_OPTIONS", options, 1) == 0);
+    come_and_go();
+    CHECK(pagemap_win.whole_base != PAGEMAP_NO_BASE);
+    script_play(&(struct script){.address_limit = (size_t)2 << 30});
+    os_read_address_limit();
+    (void)backend_retreat(0);
+    CHECK(pagemap_win.whole_base == PAGEMAP_NO_BASE && pagemap_win.words < PAGEMAP_WINDOW_PAGES * RN_PAGE / 8);
+    come_and_go();
+    heap_check();
+}
+
 static void test_whole_window(void **state) {
     (void)state;
     assert_int_equal(child_fails(whole_window, (char[]){"helper=0"}), 0);
+    assert_int_equal(child_fails(limited_window, (char[]){"helper=0"}), 0);
 }
 
 static void test_entered(void **state) {

@@ -31,6 +31,17 @@
 	.section .text.hot, "ax", @progbits
 	.p2align 12
 
+/* The rest of a section: what the operation does, if the pool is open for the id, and back to the caller. */
+.macro IF_OPEN id:req, word:req, other:req, operation:req, slow:req
+	mov	\id(%rdx), %r10d
+	cmp	%r10d, \word(%rsi)
+	jne	\other
+	\operation \slow
+	RSEQ_END
+	ret
+	RSEQ_ABORT
+.endm
+
 /* What the operation does, with the class in ecx, on the thread's own pool; and back to the caller. */
 .macro ENTER_POOL operation:req, slow:req
 .Lenter\@:
@@ -40,22 +51,10 @@
 	RSEQ_BEGIN
 	cmpl	$0, AREA_CPU(%rdx)
 	js	\slow
-	mov	AREA_CID(%rdx), %r10d
-	cmp	%r10d, POOL_OPEN(%rsi)
-	jne	.Lby_cpu\@
-	\operation \slow
-	RSEQ_END
-	ret
-	RSEQ_ABORT
+	IF_OPEN	AREA_CID, POOL_OPEN, .Lby_cpu\@, \operation, \slow
 .Lby_cpu\@:
 	RSEQ_BEGIN
-	mov	AREA_CPU(%rdx), %r10d
-	cmp	%r10d, POOL_OPEN_CPU(%rsi)
-	jne	.Lother\@
-	\operation \slow
-	RSEQ_END
-	ret
-	RSEQ_ABORT
+	IF_OPEN	AREA_CPU, POOL_OPEN_CPU, .Lother\@, \operation, \slow
 /* The thread has another id than the pool it used last, or that is stopped, or a signal handler ended the thread's
  * registration just now. Takes the id's pool, and starts again; if that is the closed one, slow. */
 .Lother\@:

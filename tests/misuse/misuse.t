@@ -1,5 +1,6 @@
-# misuse.t: what comes of every misdeed, in the default mode and in hardened mode: SIGABRT with exactly one line on stderr
-# that names it and the address; or nothing at all, the heap being none the worse; or SIGSEGV at a guard page.
+# misuse.t: what comes of every misdeed, in the default mode, without rseq, in hardened mode and under a limit on address
+# space: SIGABRT with exactly one line on stderr that names it and the address; or nothing at all, the heap being none the
+# worse; or SIGSEGV at a guard page.
 use strict;
 use warnings;
 use FindBin;

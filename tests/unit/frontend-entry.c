@@ -23,8 +23,7 @@ static void *own_pool(void *result) {
 
 static uint32_t top(struct pool *pool) { return bin_current(pool, CLASS); }
 
-/* The id is not in the pool of `other`, the thread's is `own`. What pool a thread used last is a hint: it may be
- * another's, or stopped. */
+/* The thread's id is that of `own`. What pool a thread used last is a hint: it may be another's, or stopped. */
 static void check_entered(struct pool *own, struct pool *other) {
     size_t size = size_classes[CLASS].size;
     CHECK(own != other && *pool_open(own) == own->id && *pool_open(other) == other->id);

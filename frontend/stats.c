@@ -31,8 +31,10 @@ RN_EXPORT void rnStats(struct rn_stats *stats) {
     struct backend_stats pages;
     struct middle_stats objects;
     library_init();
-    backend_stats(&pages);
     middle_stats(&objects);
+    backend_stats(&pages);
+    /* What was taken between two looks is not in the first, and what was freed is not in the second. */
+    objects.large_in_use = min_size(objects.large_in_use, middle_large());
     memset(stats, 0, sizeof *stats);
     stats->span_free = objects.span_free;
     stats->large_in_use = objects.large_in_use;

@@ -26,6 +26,9 @@ static struct span *large_span(const void *block) {
     return span && span->class_index == LARGE_CLASS && span->start == (uintptr_t)block ? span : NULL;
 }
 
+/* At most what the backend counts, at any moment: a block is counted after its run is taken, and no more before the run
+ * goes. Else who reads both, or a child whose parent's other threads are gone, would find less than nothing in small
+ * blocks (I19). */
 static void count(size_t bytes, size_t blocks) {
     shared_add(&bytes_in_use, bytes);
     shared_add(&blocks_in_use, blocks);
@@ -62,8 +65,8 @@ bool large_free(void *block) {
     if (!span)
         return false;
     pagemap_set(span->start, 1, 0, NULL);
-    backend_free(span->start, span->pages);
     count(-(span->pages << RN_PAGE_SHIFT), (size_t)-1);
+    backend_free(span->start, span->pages);
     meta_block_free(span, span->meta_size);
     return true;
 }
@@ -106,22 +109,22 @@ void *large_resize(void *block, size_t size) {
     size_t pages = max_size(pages_of(size), 1);
     if (!span || pages > SIZE_MAX >> (RN_PAGE_SHIFT + 1))
         return NULL;
-    if (pages > span->pages) {
-        if (backend_extend(span->start, span->pages, pages) != 0)
-            return large_move(span, pages);
-    } else if (pages < span->pages) {
-        backend_free(span->start + (pages << RN_PAGE_SHIFT), span->pages - pages);
-    }
+    if (pages > span->pages && backend_extend(span->start, span->pages, pages) != 0)
+        return large_move(span, pages);
     count((pages - span->pages) << RN_PAGE_SHIFT, 0);
+    if (pages < span->pages)
+        backend_free(span->start + (pages << RN_PAGE_SHIFT), span->pages - pages);
     span->pages = pages;
     return block;
 }
+
+size_t middle_large(void) { return atomic_load_explicit(&bytes_in_use, memory_order_relaxed); }
 
 void middle_stats(struct middle_stats *stats) {
     stats->transfer_free = middle_cached();
     stats->spare_free = middle_spare();
     stats->domains = (unsigned)__builtin_popcount(domains_used());
     stats->span_free = central_free_bytes() + stats->spare_free;
-    stats->large_in_use = atomic_load_explicit(&bytes_in_use, memory_order_relaxed);
+    stats->large_in_use = middle_large();
     stats->large_blocks = atomic_load_explicit(&blocks_in_use, memory_order_relaxed);
 }

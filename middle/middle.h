@@ -86,6 +86,9 @@ size_t middle_cached(void);
 /* The same in empty spans that wait. */
 size_t middle_spare(void);
 
+/* Bytes of large blocks now, relaxed: never more than the backend has in use. */
+size_t middle_large(void);
+
 struct middle_stats {
     size_t transfer_free, large_in_use, large_blocks;
     size_t span_free;  /* in spans, the spare ones included */

@@ -18,6 +18,7 @@ for my $options (subject() eq 'rnalloc' ? ('', 'rseq=0', 'helper_min_mib=1', 'ha
     child_tap("$_ generations$label", run_program($how, bin_dir() . '/fork/generations', $_)) for qw(quiet busy helper);
     child_tap("own handlers$label", run_program($how, bin_dir() . '/fork/handlers'));
     child_tap("streams$label", run_program($how, bin_dir() . '/fork/streams'));
+    child_tap("counts$label", run_program($how, bin_dir() . '/fork/counts'));
     child_tap("signals$label", run_program($how, bin_dir() . '/fork/signals'));
     for my $who (qw(main worker late)) {
         my $run = run_program($how, bin_dir() . '/fork/last', $who);

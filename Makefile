@@ -11,7 +11,7 @@ WARN := -Wall -Wextra -Wshadow -Wundef -Wcast-qual -Werror
 CFLAGS := -std=gnu11 -D_GNU_SOURCE -O2 -g -fPIC -fvisibility=hidden -fexceptions -fno-builtin-malloc $(WARN) \
     $(EXTRA_CFLAGS)
 CPPFLAGS := -I. -Iinclude
-LDFLAGS := -Wl,-z,nodelete -Wl,-z,relro -Wl,-z,now -Wl,--no-undefined $(EXTRA_LDFLAGS)
+LDFLAGS := -Wl,-z,nodelete -Wl,-z,relro -Wl,-z,now -Wl,--no-undefined -Wl,--sort-section=name $(EXTRA_LDFLAGS)
 
 TIERS := base pagemap backend middle frontend
 # The fast path: assembly, or pool_locked, which ThreadSanitizer can see into.

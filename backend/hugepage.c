@@ -12,7 +12,7 @@ enum {
 };
 
 /* Written under backend_lock; backend_owns reads it without. release in hp_cover, acquire in hp_find. */
-static struct hugepage *_Atomic root[ROOT_SIZE];
+static RN_TABLE struct hugepage *_Atomic root[ROOT_SIZE];
 
 struct hugepage *hp_find(uintptr_t address) {
     if (address >> RN_ADDRESS_BITS != 0)

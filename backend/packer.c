@@ -20,7 +20,7 @@ enum {
 };
 
 /* By kind, and by longest free run; under backend_lock. */
-static struct hugepage *lists[KINDS][HP_PAGES + 1];
+static RN_TABLE struct hugepage *lists[KINDS][HP_PAGES + 1];
 static uint64_t occupied[KINDS][HP_WORDS + 1]; /* bit i: lists[][i] is not empty */
 static size_t free_pages[KINDS];
 static uint64_t listed; /* bit i: free_pages[i] is not 0 */

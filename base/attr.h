@@ -12,6 +12,15 @@
 #define RN_CACHE_LINE 64
 #define RN_ALIGNED(n) __attribute__((aligned(n)))
 
+/* A large variable of zeros, of which a process touches little. The linker puts them behind all small ones
+ * (--sort-section in the Makefile), which so share pages instead of lying between tables. In debug builds locks are no
+ * zeros. */
+#ifdef RN_DEBUG
+#define RN_TABLE
+#else
+#define RN_TABLE __attribute__((section(".bss.table")))
+#endif
+
 /* Initial-exec: one load from the GOT, no call; the price is a few bytes of the static TLS area, which dlopen has in
  * stock. */
 #define RN_TLS __thread __attribute__((tls_model("initial-exec")))

@@ -18,7 +18,7 @@ enum {
 static const size_t OWN_BYTES = (size_t)256 << 10;
 
 _Atomic uint8_t class_table[CLASS_TABLE_SIZE] RN_ALIGNED(RN_CACHE_LINE);
-_Atomic uint8_t slot_classes[CLASS_TABLE_SIZE];
+RN_TABLE _Atomic uint8_t slot_classes[CLASS_TABLE_SIZE];
 _Atomic uint8_t class_first[RN_CLASSES] RN_ALIGNED(RN_CACHE_LINE);
 
 /* By Boyer's and Moore's majority vote, but for a larger majority. */

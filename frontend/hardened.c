@@ -7,7 +7,8 @@
 #include "frontend/pool.h"
 
 bool rn_hardened;
-struct hardened_class hardened_classes[RN_CLASSES] = {[0 ... RN_CLASSES - 1] = {.lock = LOCK_INIT(RANK_HARDENED)}};
+RN_TABLE struct hardened_class hardened_classes[RN_CLASSES] = {
+    [0 ... RN_CLASSES - 1] = {.lock = LOCK_INIT(RANK_HARDENED)}};
 
 /* Of processes: counted up in each child of fork, so that parent and child do not choose the same places. */
 static uint32_t generation = 1;

@@ -20,7 +20,7 @@ struct shard {
     struct locked_bin *bins; /* RN_CLASSES of them, made at first use; never given back */
 } RN_ALIGNED(RN_CACHE_LINE);
 
-static struct shard shards[SHARDS] = {[0 ... SHARDS - 1] = {.lock = LOCK_INIT(RANK_POOL)}};
+static RN_TABLE struct shard shards[SHARDS] = {[0 ... SHARDS - 1] = {.lock = LOCK_INIT(RANK_POOL)}};
 
 static struct shard *own_shard(void) {
     uintptr_t self = (uintptr_t)&rn_thread;

@@ -58,7 +58,7 @@ static bool exit_key_made; /* at the first pthread_create, or for the first stan
 static _Atomic uint32_t threads_live;
 
 /* Stand-ins' ids, under drain_lock: a stack of those that dying threads gave back. */
-static uint32_t ids_back[THREAD_POOLS];
+static RN_TABLE uint32_t ids_back[THREAD_POOLS];
 static uint32_t ids_back_count, ids_used;
 
 /* Threads that were ever given an area, or drained pools: a process with one never needs a membarrier. */

@@ -21,7 +21,7 @@ struct central {
     struct span *lists[CENTRAL_LISTS];
 } RN_ALIGNED(RN_CACHE_LINE);
 
-static struct central centrals[DOMAINS][RN_CLASSES] = {
+static RN_TABLE struct central centrals[DOMAINS][RN_CLASSES] = {
     [0 ... DOMAINS - 1] = {[0 ... RN_CLASSES - 1] = {.lock = LOCK_INIT(RANK_CENTRAL)}}};
 
 /* Of each class, the domains that may have something free: those where something came back since they were last found

@@ -48,7 +48,7 @@ struct spares {
     struct span *lists[SPARE_PAGES][SPARE_METAS];
 } RN_ALIGNED(RN_CACHE_LINE);
 
-static struct spares spares[DOMAINS] = {[0 ... DOMAINS - 1] = {.lock = LOCK_INIT(RANK_SPARE)}};
+static RN_TABLE struct spares spares[DOMAINS] = {[0 ... DOMAINS - 1] = {.lock = LOCK_INIT(RANK_SPARE)}};
 
 static struct span **spare_list(struct spares *own, size_t pages, uint32_t meta_size) {
     return &own->lists[pages - 1][__builtin_ctz(meta_size / META_BLOCK_MIN)];

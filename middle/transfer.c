@@ -33,7 +33,7 @@ struct transfer {
     void **slots;
 } RN_ALIGNED(RN_CACHE_LINE);
 
-static struct transfer transfers[DOMAINS][RN_CLASSES] = {
+static RN_TABLE struct transfer transfers[DOMAINS][RN_CLASSES] = {
     [0 ... DOMAINS - 1] = {[0 ... RN_CLASSES - 1] = {.lock = LOCK_INIT(RANK_TRANSFER)}}};
 static struct tally held_bytes;
 /* How often each domain's classes had nothing free; and the class that age_next looked at, by turns. */

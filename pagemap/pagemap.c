@@ -17,16 +17,13 @@ _Static_assert(sizeof(_Atomic uint8_t) == 1 && sizeof(_Atomic(void *)) == sizeof
                "the assembly reads plain planes");
 
 struct pagemap_window pagemap_win = {.whole_base = PAGEMAP_NO_BASE, .whole_tags = PAGEMAP_NO_TAGS};
-_Atomic intptr_t pagemap_tag_root[PAGEMAP_ROOT_SIZE];
-_Atomic(void *) *_Atomic pagemap_handle_root[PAGEMAP_ROOT_SIZE];
-_Atomic uint8_t pagemap_zero_tags[PAGEMAP_LEAF_PAGES] RN_ALIGNED(RN_CACHE_LINE);
-
-/* Which granules of each leaf are committed: tags in the low half, handles in the high half. Under the backend's lock
- * for writing; pagemap_has reads it without. */
-static _Atomic uint64_t committed[PAGEMAP_ROOT_SIZE];
+RN_TABLE _Atomic intptr_t pagemap_tag_root[PAGEMAP_ROOT_SIZE];
+/* `committed` is written under the backend's lock; pagemap_has reads it without. */
+RN_TABLE struct pagemap_leaf pagemap_leaves[PAGEMAP_ROOT_SIZE];
+RN_TABLE _Atomic uint8_t pagemap_zero_tags[PAGEMAP_LEAF_PAGES] RN_ALIGNED(RN_CACHE_LINE);
 
 static void leaf_install(size_t index, uintptr_t tags, _Atomic(void *) *handles) {
-    atomic_store_explicit(&pagemap_handle_root[index], handles, memory_order_relaxed);
+    atomic_store_explicit(&pagemap_leaves[index].handles, handles, memory_order_relaxed);
     atomic_store_explicit(&pagemap_tag_root[index], (intptr_t)(tags - (uintptr_t)pagemap_zero_tags),
                           memory_order_relaxed);
 }
@@ -63,13 +60,13 @@ int pagemap_window(uintptr_t base, size_t size) {
 static size_t handles_shrink(size_t first) {
     size_t leaves = atomic_load_explicit(&pagemap_win.handle_pages, memory_order_relaxed) / PAGEMAP_LEAF_PAGES;
     size_t kept = leaves;
-    while (kept > 1 && atomic_load_explicit(&committed[first + kept - 1], memory_order_relaxed) == 0)
+    while (kept > 1 && atomic_load_explicit(&pagemap_leaves[first + kept - 1].committed, memory_order_relaxed) == 0)
         kept--;
     if (kept == leaves)
         return 0;
     atomic_store_explicit(&pagemap_win.handle_pages, kept * PAGEMAP_LEAF_PAGES, memory_order_relaxed);
     for (size_t i = first + kept; i < first + leaves; i++)
-        atomic_store_explicit(&pagemap_handle_root[i], NULL, memory_order_relaxed);
+        atomic_store_explicit(&pagemap_leaves[i].handles, NULL, memory_order_relaxed);
     size_t size = (leaves - kept) * PAGEMAP_LEAF_PAGES * sizeof(void *);
     os_discard((void *)(uintptr_t)(pagemap_win.handles + kept * PAGEMAP_LEAF_PAGES), size);
     return size;
@@ -79,7 +76,7 @@ static size_t handles_shrink(size_t first) {
 static size_t tags_shrink(size_t first) {
     size_t leaves = atomic_load_explicit(&pagemap_win.words, memory_order_relaxed) >> (PAGEMAP_LEAF_SHIFT - 3);
     size_t kept = leaves;
-    while (kept > 1 && !atomic_load_explicit(&pagemap_handle_root[first + kept - 1], memory_order_relaxed))
+    while (kept > 1 && !atomic_load_explicit(&pagemap_leaves[first + kept - 1].handles, memory_order_relaxed))
         kept--;
     if (kept == leaves)
         return 0;
@@ -124,16 +121,16 @@ static int granule_commit(_Atomic uint64_t *note, unsigned bit, uintptr_t plane,
 }
 
 static int leaf_ensure(size_t index, size_t first_page, size_t last_page) {
-    if (!atomic_load_explicit(&pagemap_handle_root[index], memory_order_relaxed) && leaf_create(index) != 0)
+    if (!atomic_load_explicit(&pagemap_leaves[index].handles, memory_order_relaxed) && leaf_create(index) != 0)
         return -ENOMEM;
     uintptr_t tags = (uintptr_t)pagemap_zero_tags +
                      (uintptr_t)atomic_load_explicit(&pagemap_tag_root[index], memory_order_relaxed);
-    uintptr_t handles = (uintptr_t)atomic_load_explicit(&pagemap_handle_root[index], memory_order_relaxed);
+    uintptr_t handles = (uintptr_t)atomic_load_explicit(&pagemap_leaves[index].handles, memory_order_relaxed);
     for (size_t i = first_page / GRANULE; i <= last_page / GRANULE; i++)
-        if (granule_commit(&committed[index], (unsigned)i, tags, i) != 0)
+        if (granule_commit(&pagemap_leaves[index].committed, (unsigned)i, tags, i) != 0)
             return -ENOMEM;
     for (size_t i = first_page / GRANULE_PAGES; i <= last_page / GRANULE_PAGES; i++)
-        if (granule_commit(&committed[index], 32 + (unsigned)i, handles, i) != 0)
+        if (granule_commit(&pagemap_leaves[index].committed, 32 + (unsigned)i, handles, i) != 0)
             return -ENOMEM;
     return 0;
 }
@@ -159,7 +156,7 @@ void pagemap_set(uintptr_t start, size_t pages, uint8_t tag, void *handle) {
         size_t here = min_size(pages, PAGEMAP_LEAF_PAGES - first);
         intptr_t root = atomic_load_explicit(&pagemap_tag_root[index], memory_order_relaxed);
         _Atomic uint8_t *tags = (_Atomic uint8_t *)((uintptr_t)pagemap_zero_tags + (uintptr_t)root + first);
-        _Atomic(void *) *handles = atomic_load_explicit(&pagemap_handle_root[index], memory_order_relaxed) + first;
+        _Atomic(void *) *handles = atomic_load_explicit(&pagemap_leaves[index].handles, memory_order_relaxed) + first;
         for (size_t i = 0; i < here; i++) {
             atomic_store_explicit(&handles[i], handle, memory_order_relaxed);
             atomic_store_explicit(&tags[i], tag, memory_order_relaxed);
@@ -174,6 +171,7 @@ bool pagemap_has(const void *pointer) {
     if (!pagemap_covers(address))
         return false;
     size_t page = (address >> RN_PAGE_SHIFT) & (PAGEMAP_LEAF_PAGES - 1);
-    uint64_t note = atomic_load_explicit(&committed[address >> PAGEMAP_LEAF_SHIFT], memory_order_relaxed);
+    uint64_t note = atomic_load_explicit(&pagemap_leaves[address >> PAGEMAP_LEAF_SHIFT].committed,
+                                         memory_order_relaxed);
     return note >> (32 + page / GRANULE_PAGES) & 1;
 }

@@ -57,10 +57,13 @@ struct pagemap_window {
 } RN_ALIGNED(RN_CACHE_LINE);
 extern struct pagemap_window pagemap_win;
 
-/* Distance in bytes from pagemap_zero_tags to the leaf's tags; and the leaf's handles, NULL where there is no leaf, or
- * only the tags of one that the window has. */
+/* Distance in bytes from pagemap_zero_tags to the leaf's tags. */
 extern _Atomic intptr_t pagemap_tag_root[PAGEMAP_ROOT_SIZE];
-extern _Atomic(void *) *_Atomic pagemap_handle_root[PAGEMAP_ROOT_SIZE];
+/* What else there is of a leaf. */
+extern struct pagemap_leaf {
+    _Atomic(void *) *_Atomic handles; /* NULL where there is no leaf, or only the tags of one that the window has */
+    _Atomic uint64_t committed;       /* which granules: of tags in the low half, of handles in the high half */
+} pagemap_leaves[PAGEMAP_ROOT_SIZE];
 extern _Atomic uint8_t pagemap_zero_tags[PAGEMAP_LEAF_PAGES];
 
 /* Makes `size` bytes from `base` (a multiple of 1 GiB) the window, at the first reservation. Returns 0, or -ENOMEM:
@@ -98,7 +101,7 @@ static inline void *pagemap_handle(const void *pointer) {
     uintptr_t page = (address - pagemap_win.base) >> RN_PAGE_SHIFT;
     if (RN_LIKELY(page < atomic_load_explicit(&pagemap_win.handle_pages, memory_order_relaxed)))
         return atomic_load_explicit(&pagemap_win.handles[page], memory_order_relaxed);
-    _Atomic(void *) *leaf = atomic_load_explicit(&pagemap_handle_root[address >> PAGEMAP_LEAF_SHIFT],
+    _Atomic(void *) *leaf = atomic_load_explicit(&pagemap_leaves[address >> PAGEMAP_LEAF_SHIFT].handles,
                                                  memory_order_relaxed);
     return atomic_load_explicit(&leaf[(address >> RN_PAGE_SHIFT) & (PAGEMAP_LEAF_PAGES - 1)], memory_order_relaxed);
 }

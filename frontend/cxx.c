@@ -66,41 +66,113 @@ static void *new_aligned(size_t size, size_t alignment) {
     return RN_LIKELY(block != NULL) ? block : new_retry(alignment, size);
 }
 
-/* The C++ library's own nothrow form, which is not ours because it is looked up in that library. */
-static void *library_nothrow(const char *name, size_t size, size_t alignment, const void *tag) {
-    void *function = cxx_symbol(name);
-    if (!function)
-        return NULL;
-    if (alignment)
-        return ((void *(*)(size_t, size_t, const void *))(uintptr_t)function)(size, alignment, tag);
-    return ((void *(*)(size_t, const void *))(uintptr_t)function)(size, tag);
+/* ---- Forms that others stand on ----
+ *
+ * A program may replace some of the operators; the others' default versions call those ([new.delete] in the standard:
+ * new[] calls new, sized and nothrow delete the plain one, and so on), else what the program's new gave would come to
+ * our free. So they go by the dynamic linker's symbols; `own_...` are ours. Weak: a program that is linked with the
+ * archive may have its own. */
+#if __has_attribute(noplt)
+#define OPERATOR RN_EXPORT __attribute__((weak, noplt))
+#else
+#define OPERATOR RN_EXPORT __attribute__((weak))
+#endif
+
+OPERATOR void *_Znwm(size_t size);
+OPERATOR void *_Znam(size_t size);
+OPERATOR void *_ZnwmSt11align_val_t(size_t size, size_t alignment);
+OPERATOR void *_ZnamSt11align_val_t(size_t size, size_t alignment);
+OPERATOR void _ZdlPv(void *block);
+OPERATOR void _ZdaPv(void *block);
+OPERATOR void _ZdlPvSt11align_val_t(void *block, size_t alignment);
+OPERATOR void _ZdaPvSt11align_val_t(void *block, size_t alignment);
+
+void *_Znam(size_t size) { return _Znwm(size); }
+
+void *_ZnwmSt11align_val_t(size_t size, size_t alignment) { return new_aligned(size, alignment); }
+
+void *_ZnamSt11align_val_t(size_t size, size_t alignment) { return _ZnwmSt11align_val_t(size, alignment); }
+
+void _ZdaPv(void *block) { _ZdlPv(block); }
+
+void _ZdaPvSt11align_val_t(void *block, size_t alignment) { _ZdlPvSt11align_val_t(block, alignment); }
+
+static void *own_new_array(size_t size) __attribute__((alias("_Znam")));
+static void *own_new_aligned(size_t size, size_t alignment) __attribute__((alias("_ZnwmSt11align_val_t")));
+static void *own_new_aligned_array(size_t size, size_t alignment) __attribute__((alias("_ZnamSt11align_val_t")));
+
+/* Sizes and the tag say nothing that the pagemap does not. */
+#define OPERATOR_DELETE(name, parameters, call) \
+    OPERATOR void name parameters;              \
+    void name parameters { call; }
+
+OPERATOR_DELETE(_ZdlPvm, (void *block, size_t size), (void)size; _ZdlPv(block))
+OPERATOR_DELETE(_ZdaPvm, (void *block, size_t size), (void)size; _ZdaPv(block))
+OPERATOR_DELETE(_ZdlPvRKSt9nothrow_t, (void *block, const void *tag), (void)tag; _ZdlPv(block))
+OPERATOR_DELETE(_ZdaPvRKSt9nothrow_t, (void *block, const void *tag), (void)tag; _ZdaPv(block))
+OPERATOR_DELETE(_ZdlPvmSt11align_val_t, (void *block, size_t size, size_t alignment), (void)size;
+                _ZdlPvSt11align_val_t(block, alignment))
+OPERATOR_DELETE(_ZdaPvmSt11align_val_t, (void *block, size_t size, size_t alignment), (void)size;
+                _ZdaPvSt11align_val_t(block, alignment))
+OPERATOR_DELETE(_ZdlPvSt11align_val_tRKSt9nothrow_t, (void *block, size_t alignment, const void *tag), (void)tag;
+                _ZdlPvSt11align_val_t(block, alignment))
+OPERATOR_DELETE(_ZdaPvSt11align_val_tRKSt9nothrow_t, (void *block, size_t alignment, const void *tag), (void)tag;
+                _ZdaPvSt11align_val_t(block, alignment))
+
+/* The C++ library's nothrow form, which is not ours because it is looked up behind us: it calls the throwing form, ours
+ * or the program's, and catches. */
+static void *library_form(const char *name) {
+    void *form = dlsym(RTLD_NEXT, name);
+    return form ? form : cxx_symbol(name);
 }
 
-static void *new_nothrow(size_t size, const void *tag) {
-    void *block = rnAlloc(size);
-    if (RN_LIKELY(block != NULL) || !current_handler())
+/* Without a C++ library there is nobody who could throw, and so nothing to catch, unless it is linked statically. */
+static void *nothrow(const char *name, size_t size, const void *tag, void *(*replaced)(size_t size)) {
+    void *(*form)(size_t, const void *) = (void *(*)(size_t, const void *))(uintptr_t)library_form(name);
+    return form ? form(size, tag) : replaced ? replaced(size) : NULL;
+}
+
+static void *nothrow_aligned(const char *name, size_t size, size_t alignment, const void *tag,
+                             void *(*replaced)(size_t size, size_t alignment)) {
+    void *(*form)(size_t, size_t,
+                  const void *) = (void *(*)(size_t, size_t, const void *))(uintptr_t)library_form(name);
+    return form ? form(size, alignment, tag) : replaced ? replaced(size, alignment) : NULL;
+}
+
+OPERATOR void *_ZnwmRKSt9nothrow_t(size_t size, const void *tag);
+void *_ZnwmRKSt9nothrow_t(size_t size, const void *tag) {
+    bool own = _Znwm == rn_new;
+    void *block = own ? rnAlloc(size) : NULL;
+    if (RN_LIKELY(block != NULL) || (own && !current_handler()))
         return block;
-    return library_nothrow("_ZnwmRKSt9nothrow_t", size, 0, tag);
+    return nothrow("_ZnwmRKSt9nothrow_t", size, tag, own ? NULL : _Znwm);
 }
 
-static void *new_aligned_nothrow(size_t size, size_t alignment, const void *tag) {
-    void *block = is_power_of_two(alignment) ? alloc_aligned(alignment, size) : NULL;
-    if (RN_LIKELY(block != NULL) || !current_handler())
+OPERATOR void *_ZnamRKSt9nothrow_t(size_t size, const void *tag);
+void *_ZnamRKSt9nothrow_t(size_t size, const void *tag) {
+    bool own = _Znam == own_new_array && _Znwm == rn_new;
+    void *block = own ? rnAlloc(size) : NULL;
+    if (RN_LIKELY(block != NULL) || (own && !current_handler()))
         return block;
-    return library_nothrow("_ZnwmSt11align_val_tRKSt9nothrow_t", size, alignment, tag);
+    return nothrow("_ZnamRKSt9nothrow_t", size, tag, own ? NULL : _Znam);
 }
 
-/* The names are those of the Itanium C++ ABI: nw/na new/new[], dl/da delete/delete[], m size_t, St11align_val_t,
- * RKSt9nothrow_t. */
-#define OPERATOR_NEW(name, parameters, call) \
-    RN_EXPORT void *name parameters;         \
-    RN_EXPORT void *name parameters { return call; }
+OPERATOR void *_ZnwmSt11align_val_tRKSt9nothrow_t(size_t size, size_t alignment, const void *tag);
+void *_ZnwmSt11align_val_tRKSt9nothrow_t(size_t size, size_t alignment, const void *tag) {
+    bool own = _ZnwmSt11align_val_t == own_new_aligned;
+    void *block = own && is_power_of_two(alignment) ? alloc_aligned(alignment, size) : NULL;
+    if (RN_LIKELY(block != NULL) || (own && !current_handler()))
+        return block;
+    return nothrow_aligned("_ZnwmSt11align_val_tRKSt9nothrow_t", size, alignment, tag,
+                           own ? NULL : _ZnwmSt11align_val_t);
+}
 
-OPERATOR_NEW(_ZnwmRKSt9nothrow_t, (size_t size, const void *tag), new_nothrow(size, tag))
-OPERATOR_NEW(_ZnamRKSt9nothrow_t, (size_t size, const void *tag), new_nothrow(size, tag))
-OPERATOR_NEW(_ZnwmSt11align_val_t, (size_t size, size_t alignment), new_aligned(size, alignment))
-OPERATOR_NEW(_ZnamSt11align_val_t, (size_t size, size_t alignment), new_aligned(size, alignment))
-OPERATOR_NEW(_ZnwmSt11align_val_tRKSt9nothrow_t, (size_t size, size_t alignment, const void *tag),
-             new_aligned_nothrow(size, alignment, tag))
-OPERATOR_NEW(_ZnamSt11align_val_tRKSt9nothrow_t, (size_t size, size_t alignment, const void *tag),
-             new_aligned_nothrow(size, alignment, tag))
+OPERATOR void *_ZnamSt11align_val_tRKSt9nothrow_t(size_t size, size_t alignment, const void *tag);
+void *_ZnamSt11align_val_tRKSt9nothrow_t(size_t size, size_t alignment, const void *tag) {
+    bool own = _ZnamSt11align_val_t == own_new_aligned_array && _ZnwmSt11align_val_t == own_new_aligned;
+    void *block = own && is_power_of_two(alignment) ? alloc_aligned(alignment, size) : NULL;
+    if (RN_LIKELY(block != NULL) || (own && !current_handler()))
+        return block;
+    return nothrow_aligned("_ZnamSt11align_val_tRKSt9nothrow_t", size, alignment, tag,
+                           own ? NULL : _ZnamSt11align_val_t);
+}

@@ -269,6 +269,7 @@ void locked_reset_locks(void);
 void *rn_alloc_slow(size_t size, unsigned class_index);
 void rn_free_slow(void *block, unsigned class_index);
 void *rn_new_slow(size_t size, unsigned class_index); /* cxx.c */
+void *rn_new(size_t size);                            /* operator new, whatever the program has */
 
 /* init.c: the first use of the library; cheap when it was made. */
 void library_init(void);

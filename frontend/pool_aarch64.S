@@ -88,11 +88,11 @@
 	ALLOC_BODY rn_alloc_slow
 	END malloc
 
-	/* operator new(unsigned long), and new[]. */
-	FUNCTION _Znwm
-	ALIAS _Znam, _Znwm
+	/* operator new(unsigned long); the forms that stand on it are in cxx.c. */
+	HIDDEN_FUNCTION rn_new
+	WEAK_ALIAS _Znwm, rn_new
 	ALLOC_BODY rn_new_slow
-	END _Znwm
+	END rn_new
 
 /* rn_alloc_class(size in x0, class in w1): malloc from its class on. */
 	HIDDEN_FUNCTION rn_alloc_class
@@ -122,16 +122,10 @@
  */
 	FUNCTION free
 	ALIAS rnFree, free
-	/* operator delete in all its forms: sizes and alignments are hints, the pagemap decides. */
-	.irp	name, _ZdlPv, _ZdaPv, _ZdlPvm, _ZdaPvm, _ZdlPvRKSt9nothrow_t, _ZdaPvRKSt9nothrow_t
-	ALIAS \name, free
-	.endr
-	.irp	name, _ZdlPvSt11align_val_t, _ZdaPvSt11align_val_t, _ZdlPvmSt11align_val_t, _ZdaPvmSt11align_val_t
-	ALIAS \name, free
-	.endr
-	.irp	name, _ZdlPvSt11align_val_tRKSt9nothrow_t, _ZdaPvSt11align_val_tRKSt9nothrow_t
-	ALIAS \name, free
-	.endr
+	/* operator delete, and the aligned one: the others stand on these (cxx.c). The alignment is a hint, the pagemap
+	 * decides. */
+	WEAK_ALIAS _ZdlPv, free
+	WEAK_ALIAS _ZdlPvSt11align_val_t, free
 	ADDRESS_HIDDEN x1, pagemap_win
 	ldp	x2, x3, [x1]
 	ldr	x1, [x1, 16]

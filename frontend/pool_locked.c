@@ -22,33 +22,17 @@ RN_EXPORT void rnFree(void *block) {
         rn_free_slow(block, pagemap_tag(block));
 }
 
-RN_EXPORT void *_Znwm(size_t size);
-RN_EXPORT void *_Znwm(size_t size) {
+void *rn_new(size_t size) {
     leave_pools();
     return rn_new_slow(size, class_of(size));
 }
 
 RN_EXPORT void *malloc(size_t size) __attribute__((alias("rnAlloc"), malloc, alloc_size(1)));
 RN_EXPORT void free(void *block) __attribute__((alias("rnFree")));
-RN_EXPORT void *_Znam(size_t size) __attribute__((alias("_Znwm")));
-
-/* operator delete in all its forms: sizes and alignments are hints, the pagemap decides. */
-#define OPERATOR_DELETE(name)         \
-    RN_EXPORT void name(void *block); \
-    RN_EXPORT void name(void *block) { rnFree(block); }
-
-OPERATOR_DELETE(_ZdlPv)
-OPERATOR_DELETE(_ZdaPv)
-OPERATOR_DELETE(_ZdlPvm)
-OPERATOR_DELETE(_ZdaPvm)
-OPERATOR_DELETE(_ZdlPvRKSt9nothrow_t)
-OPERATOR_DELETE(_ZdaPvRKSt9nothrow_t)
-OPERATOR_DELETE(_ZdlPvSt11align_val_t)
-OPERATOR_DELETE(_ZdaPvSt11align_val_t)
-OPERATOR_DELETE(_ZdlPvmSt11align_val_t)
-OPERATOR_DELETE(_ZdaPvmSt11align_val_t)
-OPERATOR_DELETE(_ZdlPvSt11align_val_tRKSt9nothrow_t)
-OPERATOR_DELETE(_ZdaPvSt11align_val_tRKSt9nothrow_t)
+/* The operators that the others stand on (cxx.c). */
+RN_EXPORT void *_Znwm(size_t size) __attribute__((weak, alias("rn_new")));
+RN_EXPORT void _ZdlPv(void *block) __attribute__((weak, alias("rnFree")));
+RN_EXPORT void _ZdlPvSt11align_val_t(void *block) __attribute__((weak, alias("rnFree")));
 
 void *rn_alloc_class(size_t size, unsigned class_index) {
     leave_pools();

@@ -23,6 +23,12 @@
 	.set	\name, \target
 .endm
 
+.macro WEAK_ALIAS name:req, target:req
+	.weak	\name
+	.type	\name, @function
+	.set	\name, \target
+.endm
+
 .macro END name:req
 	.cfi_endproc
 	.size	\name, . - \name

@@ -11,6 +11,7 @@ my $plugin = bin_dir() . '/plugin/libcxx.so';
 for my $options (subject() eq 'rnalloc' ? ('', 'hardened=1') : ('')) {
     my $how = {env => {RNALLOC_OPTIONS => $options}};
     child_tap("operators ($options)", run_program($how, bin_dir() . '/cxx/operators'));
+    child_tap("$_ ($options)", run_program($how, bin_dir() . "/cxx/$_")) for qw(replaced replaced_arrays);
     child_tap("late ($options)", run_program($how, bin_dir() . '/cxx/late', $plugin));
 }
 

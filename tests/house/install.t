@@ -114,8 +114,12 @@ succeeds("g++ $warn -o $dest/cxx $cxx \$(pkg-config --cflags --libs rnalloc)", '
 like(succeeds("$library $dest/cxx", '... and runs'), $modes, '... on rnAlloc');
 succeeds("g++ $warn -o $dest/cxx-archived $cxx $archive", 'C++ links with the archive');
 like(succeeds("$dest/cxx-archived", '... and runs'), $modes, '... on rnAlloc');
+for my $which (qw(replaced replaced_arrays)) {
+    succeeds("g++ -std=gnu++17 $warn -rdynamic -o $dest/$which tests/cxx/$which.cc $archive", "C++ with operators of its own links with the archive ($which)");
+    unlike(succeeds("$dest/$which", '... and runs'), qr/^not ok/m, '... and the others call them');
+}
 
-unlink map { "$dest/$_" } qw(program.c program.cc shared archived static cxx cxx-archived);
+unlink map { "$dest/$_" } qw(program.c program.cc shared archived static cxx cxx-archived replaced replaced_arrays);
 succeeds("make uninstall DESTDIR=$dest PREFIX=$prefix", 'make uninstall');
 is_deeply([installed_files()], [], 'nothing is left');
 done_testing();

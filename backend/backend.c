@@ -73,11 +73,17 @@ static uintptr_t run_find_roomy(size_t pages) {
     return hp ? hp->base : 0;
 }
 
+/* A single run of which the system shall say whether there is so much memory: an absurd size is refused, as mmap(2)
+ * would refuse it, before tables for it are made. */
+enum { ASK_FROM = 1 << (30 - RN_PAGE_SHIFT) };
+
+static bool is_too_much(size_t pages) { return pages >= ASK_FROM && os_is_too_much(pages << RN_PAGE_SHIFT); }
+
 /* *clean: no page was resident before, and *donated: but some are now. */
 static uintptr_t run_alloc(const struct wish *wish, bool *clean, bool *donated) {
     size_t pages = wish->pages;
     if (pages == 0 || pages > SIZE_MAX >> (RN_PAGE_SHIFT + 1) ||
-        wish->align > (size_t)1 << (RN_ADDRESS_BITS - RN_PAGE_SHIFT))
+        wish->align > (size_t)1 << (RN_ADDRESS_BITS - RN_PAGE_SHIFT) || is_too_much(pages))
         return 0;
     struct commit plan;
     commit_begin(&plan, pages - wish->filled);
@@ -194,7 +200,7 @@ int backend_extend(uintptr_t start, size_t pages, size_t wanted) {
     size_t more = wanted - pages;
     struct commit plan;
     commit_begin(&plan, more);
-    if (more > SIZE_MAX >> (RN_PAGE_SHIFT + 1))
+    if (more > SIZE_MAX >> (RN_PAGE_SHIFT + 1) || is_too_much(more))
         return -ENOMEM;
     lock_take(&backend_lock);
     plan.sample_from = end;

@@ -314,9 +314,9 @@ static int read_overcommit(void) {
     return mode == '2' ? STRICT_YES : STRICT_NO;
 }
 
-/* Whether address space, shared or private, is refused for lack of memory. */
-static bool space_is_refused(int sharing, size_t size) {
-    void *probe = mmap(NULL, size, PROT_NONE, sharing | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+/* Whether address space without access, shared or private, is refused for lack of memory. */
+static bool space_is_refused(int flags, size_t size) {
+    void *probe = mmap(NULL, size, PROT_NONE, flags | MAP_ANONYMOUS, -1, 0);
     bool refused = probe == MAP_FAILED && errno == ENOMEM;
     if (probe != MAP_FAILED)
         os_discard(probe, size);
@@ -334,13 +334,23 @@ bool os_strict_commit(void) {
     if (known == STRICT_UNKNOWN) {
         int saved = errno;
         size_t much = (size_t)1 << (RN_ADDRESS_BITS - 2); /* more than any machine has memory */
-        bool is_strict = space_is_refused(MAP_SHARED, much) && !space_is_refused(MAP_PRIVATE, much) &&
-                         !space_is_refused(MAP_SHARED, page_size);
+        bool is_strict = space_is_refused(MAP_SHARED | MAP_NORESERVE, much) &&
+                         !space_is_refused(MAP_PRIVATE | MAP_NORESERVE, much) &&
+                         !space_is_refused(MAP_SHARED | MAP_NORESERVE, page_size);
         known = is_strict ? STRICT_YES : STRICT_NO;
         errno = saved;
         atomic_store_explicit(&strict_commit, known, memory_order_relaxed);
     }
     return known == STRICT_YES;
+}
+
+/* Of shared memory without MAP_NORESERVE the kernel counts what it maps, whoever may read it; so it answers as it would
+ * for memory to be written, and nothing becomes resident, not even under mlockall. */
+bool os_is_too_much(size_t size) {
+    int saved = errno;
+    bool refused = space_is_refused(MAP_SHARED, size);
+    errno = saved;
+    return refused;
 }
 
 /* Without the kernel's vDSO this is an emulator, such as qemu-user before 8.2, which may keep a record for each page of

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <malloc.h>
 #include <stdint.h>
+#include <sys/mman.h>
 #include "../lib/proc.h"
 #include "../lib/tap.h"
 
@@ -103,6 +104,28 @@ static void impossible_sizes(void) {
     OK(lost == 0, "a failed realloc leaves the block as it was");
     free(kept_large);
     free(kept);
+}
+
+/* As if each were mapped by itself: on a machine that overcommits by a guess, what exceeds all memory is refused. The
+ * pages stay untouched. */
+static void absurd_sizes(void) {
+    unsigned differ = 0;
+    size_t before = proc_rss();
+    for (int shift = 31; shift <= 40; shift++) {
+        size_t size = (size_t)1 << shift;
+        void *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (map != MAP_FAILED)
+            munmap(map, size);
+        void *block = malloc(1000);
+        errno = 0;
+        void *p = malloc(size), *q = p ? NULL : realloc(block, size);
+        differ += (p == NULL) != (map == MAP_FAILED) || q || (!p && errno != ENOMEM);
+        free(p);
+        free(block);
+    }
+    OK(differ == 0, "malloc and realloc refuse what mmap refuses, and nothing else (%u of 10 differ)", differ);
+    size_t after = proc_rss();
+    OK(after < before + 128 * MIB, "and what was given cost little (%zu MiB)", (after - before) / MIB);
 }
 
 static void overflowing_products(void) {
@@ -274,6 +297,7 @@ int main(void) {
     every_size();
     zero_sizes();
     impossible_sizes();
+    absurd_sizes();
     overflowing_products();
     calloc_after_dirt();
     reallocs();

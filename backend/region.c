@@ -11,6 +11,7 @@ enum {
     REGION_LIMITED = 4 << 20, /* under RLIMIT_AS */
     REGION_LIMIT_SHARE = 64,  /* of the limit, taken at a time */
     REGION_SCARCE_PART = 4,   /* of what is to be had, where that is less than wanted */
+    REGION_SPARE = 2 << 20,   /* for the tables of the first regions under a limit: more than they take */
 };
 static const size_t REGION_MOST = (size_t)64 << 30;
 static const size_t WINDOW_SIZE = (size_t)1 << PAGEMAP_WINDOW_SHIFT;
@@ -96,15 +97,27 @@ static uintptr_t region_hint(size_t size) {
     return hole ? hole : region_end ? region_end : first_hint();
 }
 
+/* With room behind it for `spare` bytes more, which are given back at once. */
+static char *reserve_beside(uintptr_t hint, size_t size, size_t align, size_t spare) {
+    char *start = os_reserve(hint, size + spare, align);
+    if (start && spare)
+        os_discard(start + size, spare);
+    return start;
+}
+
 /* The most that the system gives, if not `wanted`, then less and less down to `needed`; and of less than wanted a part
- * only: what is scarce is wanted by others too, the pagemap and the pools first. Sets *size. */
-static void *region_reserve(uintptr_t hint, size_t needed, size_t wanted, size_t align, size_t *size) {
+ * only: what is scarce is wanted by others too, the pagemap and the pools first. So under a limit there has to be room
+ * for them, unless nothing smaller would do either. Sets *size. */
+static void *region_reserve(uintptr_t hint, size_t needed, size_t wanted, size_t align, size_t spare, size_t *size) {
     char *start;
     *size = wanted;
-    while ((start = os_reserve(round_up(hint, align), *size, align)) == NULL) {
-        if (*size == needed)
+    while ((start = reserve_beside(round_up(hint, align), *size, align, spare)) == NULL) {
+        if (*size == needed && spare == 0)
             return NULL;
-        *size = max_size(needed, round_up(*size / 2, HP_SIZE));
+        if (*size == needed)
+            spare = 0;
+        else
+            *size = max_size(needed, round_up(*size / 2, HP_SIZE));
     }
     size_t kept = max_size(needed, round_up(*size / REGION_SCARCE_PART, HP_SIZE));
     if (*size < wanted && kept < *size && os_unreserve(start + kept, *size - kept) == 0)
@@ -121,7 +134,7 @@ int region_grow(size_t needed, size_t align) {
     lock_take(&backend_lock);
     uintptr_t hint = region_hint(wanted);
     lock_drop(&backend_lock);
-    void *start = region_reserve(hint, needed, wanted, align, &size);
+    void *start = region_reserve(hint, needed, wanted, align, limit == SIZE_MAX ? 0 : REGION_SPARE, &size);
     if (!start)
         return -ENOMEM;
     lock_take(&backend_lock);

@@ -348,7 +348,7 @@ bool os_strict_commit(void) {
  * for memory to be written, and nothing becomes resident, not even under mlockall. */
 bool os_is_too_much(size_t size) {
     int saved = errno;
-    bool refused = space_is_refused(MAP_SHARED, size);
+    bool refused = space_is_refused(MAP_SHARED, round_up(size, page_size));
     errno = saved;
     return refused;
 }

@@ -250,6 +250,13 @@ size_t backend_free_resident(void) { return total_get(&backend_totals.dirty_free
 
 size_t backend_spare_hugepages(void) { return total_get(&backend_totals.spare_hugepages); }
 
+size_t backend_free_runs(void) {
+    lock_take(&backend_lock);
+    size_t runs = packer_runs() + range_count();
+    lock_drop(&backend_lock);
+    return runs;
+}
+
 void backend_stats(struct backend_stats *stats) {
     stats->reserved = total_get(&backend_totals.reserved);
     stats->committed = total_get(&backend_totals.committed);

@@ -101,6 +101,8 @@ size_t backend_fresh(void);
 
 /* Free bytes that are resident now, relaxed. */
 size_t backend_free_resident(void);
+/* The number of free runs of pages, in hugepages in use and between them. Walks the lists of both, with the lock. */
+size_t backend_free_runs(void);
 /* Free hugepages that have resident pages now, relaxed. */
 size_t backend_spare_hugepages(void);
 

@@ -91,6 +91,8 @@ void hp_use(struct hugepage *hp, unsigned first, unsigned pages);
 bool hp_unuse(struct hugepage *hp, unsigned first, unsigned pages);
 /* For release: some hugepage on the packer's lists with dirty free pages, emptiest first; NULL if none. */
 struct hugepage *packer_dirtiest(void);
+/* Free runs in the hugepages on the packer's lists. */
+size_t packer_runs(void);
 /* Debug: checks the lists and their counts (I18). */
 void packer_check(void);
 
@@ -104,6 +106,7 @@ bool hugetlb_map(struct hugepage *hp, size_t size, unsigned shift);
 
 /* range.c: free hugepages. */
 void range_insert(struct hugepage *first, size_t length);
+size_t range_count(void);
 /* Takes `length` hugepages, aligned to `align` hugepages, best fit, resident ones first; NULL if none fit. */
 struct hugepage *range_take(size_t length, size_t align);
 /* Takes `length` hugepages inside a long free range, so that what stands before them, and they, can grow in

@@ -230,6 +230,27 @@ static size_t list_check(unsigned kind, unsigned index) {
     return free;
 }
 
+/* Runs of zero bits: each begins behind a one, or at the start. */
+static unsigned count_runs(const uint64_t *bits) {
+    unsigned count = 0;
+    uint64_t before = 1;
+    for (unsigned w = 0; w < HP_WORDS; w++) {
+        count += (unsigned)__builtin_popcountll(~bits[w] & (bits[w] << 1 | before));
+        before = bits[w] >> 63;
+    }
+    return count;
+}
+
+size_t packer_runs(void) {
+    size_t runs = 0;
+    for (unsigned i = 0; i < KINDS * (HP_PAGES + 1); i++) {
+        const struct hugepage *head = lists[i / (HP_PAGES + 1)][i % (HP_PAGES + 1)], *hp = head;
+        for (; hp; hp = hp->next == head ? NULL : hp->next)
+            runs += count_runs(hp->used);
+    }
+    return runs;
+}
+
 void packer_check(void) {
     for (unsigned kind = 0; kind < KINDS; kind++) {
         size_t free = 0;

@@ -199,3 +199,11 @@ struct hugepage *range_take_dirty(size_t most, size_t *length, bool whole) {
     }
     return NULL;
 }
+
+size_t range_count(void) {
+    size_t count = 0;
+    for (unsigned i = 0; i < 2 * BINS; i++)
+        for (const struct hugepage *first = bins[i / BINS][i % BINS]; first; first = first->next)
+            count++;
+    return count;
+}

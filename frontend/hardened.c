@@ -117,6 +117,16 @@ void hardened_stats(struct hardened_stats *stats) {
     stats->guards = guards_bytes();
 }
 
+size_t hardened_free_slots(void) {
+    size_t slots = 0;
+    for (unsigned i = 1; i < RN_CLASSES; i++) {
+        size_t live = atomic_load_explicit(&hardened_classes[i].live, memory_order_relaxed);
+        size_t held = atomic_load_explicit(&hardened_classes[i].held, memory_order_relaxed);
+        slots += held > live ? (held - live) / size_classes[i].size : 0;
+    }
+    return slots;
+}
+
 void hardened_lock_all(void) {
     for (unsigned i = 0; rn_hardened && i < RN_CLASSES; i++)
         lock_take(&hardened_classes[i].lock);

@@ -58,6 +58,8 @@ struct hardened_stats {
     size_t waiting;      /* pages of freed large blocks; not resident */
 };
 void hardened_stats(struct hardened_stats *stats);
+/* Slots that the program does not have, waiting ones included. */
+size_t hardened_free_slots(void);
 
 /* For the fork handlers: nothing unless the mode is in force. */
 void hardened_lock_all(void);

@@ -74,14 +74,20 @@ void locked_put(unsigned class_index, void *object) {
         middle_put(shard_id(shard), class_index, &object, 1);
 }
 
-size_t locked_free_bytes(void) {
-    size_t bytes = 0;
+void locked_count_free(size_t *objects) {
     for (int i = 0; i < SHARDS; i++) {
         lock_take(&shards[i].lock);
         for (unsigned c = 1; shards[i].bins && c < RN_CLASSES; c++)
-            bytes += (size_t)shards[i].bins[c].count * size_classes[c].size;
+            objects[c] += shards[i].bins[c].count;
         lock_drop(&shards[i].lock);
     }
+}
+
+size_t locked_free_bytes(void) {
+    size_t objects[RN_CLASSES] = {0}, bytes = 0;
+    locked_count_free(objects);
+    for (unsigned c = 1; c < RN_CLASSES; c++)
+        bytes += objects[c] * size_classes[c].size;
     return bytes;
 }
 

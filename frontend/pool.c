@@ -255,15 +255,26 @@ static uint64_t pool_fingerprint(struct pool *pool) {
     return sum;
 }
 
+static size_t bin_objects(struct pool *pool, unsigned class_index) {
+    uint32_t current = bin_current(pool, class_index);
+    uint32_t base = __atomic_load_n(&pool->room[class_index].base, __ATOMIC_RELAXED);
+    size_t objects = current > base ? (current - base) / SLOT : 0;
+    return objects <= CAPACITY_MOST ? objects : 0;
+}
+
 static size_t pool_free_bytes(struct pool *pool) {
     size_t bytes = 0;
-    for (unsigned i = 1; i < RN_CLASSES; i++) {
-        uint32_t current = bin_current(pool, i);
-        uint32_t base = __atomic_load_n(&pool->room[i].base, __ATOMIC_RELAXED);
-        if (current > base && (current - base) / SLOT <= CAPACITY_MOST)
-            bytes += (size_t)(current - base) / SLOT * size_classes[i].size;
-    }
+    for (unsigned i = 1; i < RN_CLASSES; i++)
+        bytes += bin_objects(pool, i) * size_classes[i].size;
     return bytes;
+}
+
+void pools_count_free(size_t *objects) {
+    for (unsigned i = 0; pools && i < rn_mode.ids; i++) {
+        struct pool *pool = atomic_load_explicit(&pools[i], memory_order_acquire); /* pairs with pool_get's release */
+        for (unsigned c = 1; pool && c < RN_CLASSES; c++)
+            objects[c] += bin_objects(pool, c);
+    }
 }
 
 size_t pools_free_bytes(void) {

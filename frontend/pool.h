@@ -235,6 +235,7 @@ unsigned pool_id(void);
 void *pool_refill(unsigned class_index);
 void pool_overflow(unsigned class_index, void *object);
 size_t pools_free_bytes(void);
+void pools_count_free(size_t *objects); /* adds to the numbers of each class */
 unsigned pools_count(void);
 /* Where address space is scarce: gives back what no array was cut from yet, but for the room that a pool under a limit
  * has. Returns its bytes. */
@@ -260,6 +261,7 @@ void pool_yield(struct pool *pool);
 void *locked_take(unsigned class_index);
 void locked_put(unsigned class_index, void *object);
 size_t locked_free_bytes(void);
+void locked_count_free(size_t *objects); /* adds to the numbers of each class */
 size_t locked_drain(void);
 void locked_lock_all(void);
 void locked_unlock_all(void);

@@ -71,17 +71,49 @@ RN_EXPORT struct rn_mode rnMode(void) {
     return mode;
 }
 
+/* What glibc would have in fastbins: small objects that nobody joined with their neighbours. */
+enum { FAST_MOST = 64 * sizeof(size_t) / 4 }; /* M_MXFAST's default, mallopt(3) */
+
+struct free_blocks {
+    size_t fast, fast_bytes;
+    size_t other;
+};
+
+static void count_free_blocks(struct free_blocks *blocks) {
+    size_t cached[RN_CLASSES] = {0}, in_spans[RN_CLASSES] = {0};
+    memset(blocks, 0, sizeof *blocks);
+    blocks->other = backend_free_runs();
+    if (rn_hardened) {
+        blocks->other += hardened_free_slots();
+        return;
+    }
+    pools_count_free(cached);
+    locked_count_free(cached);
+    blocks->other += middle_count_free(cached, in_spans);
+    for (unsigned i = 1; i < RN_CLASSES; i++) {
+        bool is_fast = size_classes[i].size <= FAST_MOST;
+        blocks->fast += is_fast ? cached[i] : 0;
+        blocks->fast_bytes += is_fast ? cached[i] * size_classes[i].size : 0;
+        blocks->other += in_spans[i] + (is_fast ? 0 : cached[i]);
+    }
+}
+
 /* mallinfo2: arena is what the heap holds of the system's memory apart from large blocks, which are hblkhd as mmapped
- * ones are in glibc; objects in caches count as free (fsmblks, part of fordblks). */
+ * ones are in glibc; objects in caches count as free, small ones as fastbins' (fsmblks, part of fordblks); ordblks are
+ * the other free objects and runs of pages. */
 RN_EXPORT struct mallinfo2 mallinfo2(void) {
     struct rn_stats stats;
     struct mallinfo2 info;
+    struct free_blocks blocks;
     rnStats(&stats);
+    count_free_blocks(&blocks);
     memset(&info, 0, sizeof info);
     info.arena = minus(stats.resident, stats.large_in_use);
     info.hblks = stats.large_blocks;
     info.hblkhd = stats.large_in_use;
-    info.fsmblks = stats.pool_free + stats.transfer_free;
+    info.ordblks = blocks.other;
+    info.smblks = blocks.fast;
+    info.fsmblks = blocks.fast_bytes;
     info.uordblks = minus(stats.in_use, stats.large_in_use);
     info.fordblks = minus(info.arena, info.uordblks);
     info.keepcost = stats.page_free;
@@ -97,6 +129,8 @@ RN_EXPORT struct mallinfo mallinfo(void) {
     memset(&info, 0, sizeof info);
     info.arena = clip(wide.arena);
     info.hblks = clip(wide.hblks);
+    info.ordblks = clip(wide.ordblks);
+    info.smblks = clip(wide.smblks);
     info.hblkhd = clip(wide.hblkhd);
     info.fsmblks = clip(wide.fsmblks);
     info.uordblks = clip(wide.uordblks);
@@ -141,9 +175,12 @@ RN_EXPORT void malloc_stats(void) { stats_print(); }
 /* malloc_info(3): XML with glibc's element names where they fit, and the tiers by their own. */
 RN_EXPORT int malloc_info(int options, FILE *stream) {
     struct rn_stats stats;
+    struct free_blocks blocks;
     if (options != 0)
         return EINVAL;
     rnStats(&stats);
+    count_free_blocks(&blocks);
+    size_t free_bytes = stats.pool_free + stats.transfer_free + stats.span_free + stats.page_free;
     fprintf(stream, "<malloc version=\"rnalloc-1\">\n");
     fprintf(stream, "<mode name=\"%s\"/>\n", mode_name());
     fprintf(stream, "<heap nr=\"0\">\n");
@@ -151,8 +188,9 @@ RN_EXPORT int malloc_info(int options, FILE *stream) {
     fprintf(stream, "<cache type=\"transfer\" size=\"%zu\"/>\n", stats.transfer_free);
     fprintf(stream, "<cache type=\"spans\" size=\"%zu\"/>\n", stats.span_free);
     fprintf(stream, "</heap>\n");
-    fprintf(stream, "<total type=\"fast\" count=\"0\" size=\"%zu\"/>\n", stats.pool_free + stats.transfer_free);
-    fprintf(stream, "<total type=\"rest\" count=\"0\" size=\"%zu\"/>\n", stats.span_free + stats.page_free);
+    fprintf(stream, "<total type=\"fast\" count=\"%zu\" size=\"%zu\"/>\n", blocks.fast, blocks.fast_bytes);
+    fprintf(stream, "<total type=\"rest\" count=\"%zu\" size=\"%zu\"/>\n", blocks.other,
+            minus(free_bytes, blocks.fast_bytes));
     fprintf(stream, "<total type=\"mmap\" count=\"%zu\" size=\"%zu\"/>\n", stats.large_blocks, stats.large_in_use);
     fprintf(stream, "<total type=\"inuse\" size=\"%zu\"/>\n", stats.in_use);
     fprintf(stream, "<system type=\"current\" size=\"%zu\"/>\n", stats.resident);

@@ -69,6 +69,19 @@ size_t middle_spare(void) {
     return bytes;
 }
 
+size_t span_waiting(void) {
+    size_t count = 0;
+    for (uint32_t left = domains_used(); left;) {
+        struct spares *own = &spares[domain_next(&left)];
+        lock_take(&own->lock);
+        for (size_t i = 0; i < SPARE_PAGES * SPARE_METAS; i++)
+            for (const struct span *span = own->lists[i / SPARE_METAS][i % SPARE_METAS]; span; span = span->next)
+                count++;
+        lock_drop(&own->lock);
+    }
+    return count;
+}
+
 /* Up to `most`, linked by `next`. */
 static struct span *spare_take(unsigned domain, size_t pages, uint32_t meta_size, size_t most) {
     struct spares *own = &spares[domain];

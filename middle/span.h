@@ -49,6 +49,8 @@ struct span *span_create(unsigned domain, unsigned class_index, size_t most, enu
 void span_destroy(struct span *spans);
 /* Gives back the waiting ones. Returns their bytes. */
 size_t span_flush(void);
+/* The number of spare spans. */
+size_t span_waiting(void);
 /* The domain may have an empty span that waits. */
 bool span_may_wait(unsigned domain);
 /* A run of `bytes` that no span has is wanted: gives back what waits, if it is much and could spare new memory. */

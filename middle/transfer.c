@@ -320,6 +320,17 @@ size_t middle_flush(void) {
     return bytes + span_flush();
 }
 
+size_t middle_count_free(size_t *cached, size_t *in_spans) {
+    for (uint32_t left = domains_used(); left;) {
+        unsigned domain = domain_next(&left);
+        for (unsigned i = 1; i < RN_CLASSES; i++) {
+            cached[i] += held(&transfers[domain][i]);
+            in_spans[i] += central_free(domain, i);
+        }
+    }
+    return span_waiting();
+}
+
 static void each_lock(void (*act)(struct lock *)) {
     for (uint32_t left = domains_used(); left;) {
         struct transfer *of_domain = transfers[domain_next(&left)];

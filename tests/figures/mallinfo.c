@@ -31,6 +31,41 @@ static void figures_of_mallinfo(void) {
     OK(used <= before + (1 << 20), "mallinfo2: after free, in use falls back (%zu before, %zu now)", before, used);
 }
 
+static size_t free_blocks(void) {
+    struct mallinfo2 info = mallinfo2();
+    return info.ordblks + info.smblks;
+}
+
+static void numbers_of_blocks(void) {
+    enum { MANY = 1000, FEW_BYTES = 64, MORE_BYTES = 3000 };
+    static void *few[MANY], *more[MANY];
+    unsigned differ = 0;
+    for (int i = 0; i < MANY; i++) {
+        few[i] = malloc(FEW_BYTES);
+        more[i] = malloc(MORE_BYTES);
+    }
+    size_t before = free_blocks();
+    for (int i = 0; i < MANY; i += 2) { /* no two neighbours */
+        free(few[i]);
+        free(more[i]);
+    }
+    struct mallinfo2 info = mallinfo2();
+    OK(info.ordblks > 0 && (info.smblks == 0) == (info.fsmblks == 0) && info.fsmblks <= info.smblks * 160 &&
+           info.fsmblks <= info.fordblks,
+       "mallinfo2: free blocks are counted (%zu, %zu of them small, %zu bytes)", info.ordblks, info.smblks,
+       info.fsmblks);
+    size_t added = info.ordblks + info.smblks - before;
+    OK(!tap_expects_rnalloc() || added == MANY, "mallinfo2: each freed block is one more (%zu)", added);
+    for (int i = 1; i < MANY; i += 2) {
+        size_t now = free_blocks();
+        free(i % 4 == 1 ? few[i] : more[i]);
+        differ += free_blocks() != now + 1;
+    }
+    OK(!tap_expects_rnalloc() || differ < 10, "mallinfo2: one at a time, but for a span that ends (%u)", differ);
+    for (int i = 1; i < MANY; i += 2)
+        free(i % 4 == 1 ? more[i] : few[i]);
+}
+
 static void figures_of_stats(void) {
     fill();
     int file = memfd_create("stats", 0), saved = dup(STDERR_FILENO);
@@ -125,6 +160,7 @@ int main(void) {
     OK(tap_is_of_malloc("mallinfo") && tap_is_of_malloc("mallinfo2") && tap_is_of_malloc("malloc_stats"),
        "the figures are of the allocator that serves");
     figures_of_mallinfo();
+    numbers_of_blocks();
     figures_of_stats();
     realloc_to_nothing();
     sized_frees();

@@ -44,6 +44,7 @@ struct wish {
     bool growing;   /* in a roomy place */
     bool packed;    /* in a hugepage that is in use already, or not at all */
     bool resident;  /* and then in a place that was resident before, or not at all */
+    bool block;     /* counted as one */
     size_t filled;  /* pages at its start that the caller will move others to: a multiple of HP_PAGES */
 };
 
@@ -73,27 +74,34 @@ static uintptr_t run_find_roomy(size_t pages) {
     return hp ? hp->base : 0;
 }
 
-/* A single run of which the system shall say whether there is so much memory: an absurd size is refused, as mmap(2)
- * would refuse it, before tables for it are made. */
 enum { ASK_FROM = 1 << (30 - RN_PAGE_SHIFT) };
 
-static bool is_too_much(size_t pages) { return pages >= ASK_FROM && os_is_too_much(pages << RN_PAGE_SHIFT); }
+/* An absurd size is refused, as mmap(2) would refuse it, before tables for it are made: of a run of 1 GiB and more the
+ * system is asked whether there is so much memory, and what it says holds for memory that is not writable yet. Holds
+ * the lock. */
+static bool is_too_much(uintptr_t start, size_t pages) {
+    size_t more = 0;
+    for (uintptr_t at = round_down(start, HP_SIZE); at < start + (pages << RN_PAGE_SHIFT); at += HP_SIZE)
+        more += HP_PAGES - hp_of(at)->committed;
+    return more >= ASK_FROM;
+}
 
 /* *clean: no page was resident before, and *donated: but some are now. */
 static uintptr_t run_alloc(const struct wish *wish, bool *clean, bool *donated) {
     size_t pages = wish->pages;
     if (pages == 0 || pages > SIZE_MAX >> (RN_PAGE_SHIFT + 1) ||
-        wish->align > (size_t)1 << (RN_ADDRESS_BITS - RN_PAGE_SHIFT) || is_too_much(pages))
+        wish->align > (size_t)1 << (RN_ADDRESS_BITS - RN_PAGE_SHIFT))
         return 0;
     struct commit plan;
     commit_begin(&plan, pages - wish->filled);
+    bool refused = pages >= ASK_FROM && os_is_too_much(pages << RN_PAGE_SHIFT);
     lock_take(&backend_lock);
     uintptr_t start = wish->growing ? run_find_roomy(pages) : 0;
     if (!start)
         start = run_find(wish);
     while (!start) {
         lock_drop(&backend_lock);
-        if (wish->packed)
+        if (wish->packed || refused)
             return 0;
         size_t align_bytes = max_size(wish->align << RN_PAGE_SHIFT, HP_SIZE);
         if (region_grow(round_up(pages << RN_PAGE_SHIFT, HP_SIZE), align_bytes) != 0)
@@ -101,12 +109,22 @@ static uintptr_t run_alloc(const struct wish *wish, bool *clean, bool *donated) 
         lock_take(&backend_lock);
         start = run_find(wish);
     }
+    if (refused && is_too_much(start, pages)) {
+        range_insert(hp_of(start), (pages + HP_PAGES - 1) / HP_PAGES);
+        lock_drop(&backend_lock);
+        return 0;
+    }
     size_t taken = pages;
     plan.sample_from = start + (wish->filled << RN_PAGE_SHIFT);
     if (pages >= HP_PAGES || wish->growing)
         taken = wish->filled + commit_donate(&plan, plan.sample_from, pages - wish->filled);
     *clean = run_use(start, taken, wish->owner, &plan);
     *donated = plan.donations != 0;
+    if (wish->block) {
+        plan.block_pages = pages;
+        plan.blocks = 1;
+        block_count(pages, 1);
+    }
     if (pages < HP_PAGES)
         commit_ahead(&plan);
     demand_note();
@@ -114,11 +132,19 @@ static uintptr_t run_alloc(const struct wish *wish, bool *clean, bool *donated) 
     return run_commit(start, pages, taken, &plan) == 0 ? start : 0;
 }
 
-uintptr_t backend_alloc(size_t pages, size_t align, bool *zeroed) {
+static uintptr_t alloc_zeroed(const struct wish *wish, bool *zeroed) {
     bool clean, donated;
-    uintptr_t start = run_alloc(&(struct wish){.pages = pages, .align = align}, &clean, &donated);
+    uintptr_t start = run_alloc(wish, &clean, &donated);
     *zeroed = start && clean && !donated;
     return start;
+}
+
+uintptr_t backend_alloc(size_t pages, size_t align, bool *zeroed) {
+    return alloc_zeroed(&(struct wish){.pages = pages, .align = align}, zeroed);
+}
+
+uintptr_t backend_alloc_block(size_t pages, size_t align, bool *zeroed) {
+    return alloc_zeroed(&(struct wish){.pages = pages, .align = align, .block = true}, zeroed);
 }
 
 uintptr_t backend_alloc_owned(size_t pages, unsigned owner) {
@@ -145,14 +171,17 @@ uintptr_t backend_alloc_resident(size_t pages, unsigned owner) {
 
 uintptr_t backend_alloc_growing(size_t pages, size_t filled, bool *clean) {
     bool donated;
-    return run_alloc(&(struct wish){.pages = pages, .align = 1, .growing = true, .filled = filled}, clean, &donated);
+    struct wish wish = {.pages = pages, .align = 1, .growing = true, .filled = filled, .block = true};
+    return run_alloc(&wish, clean, &donated);
 }
 
-/* Clears pages of one hugepage; gathers hugepages that became empty into a range. Holds the lock. */
-void backend_free(uintptr_t start, size_t pages) {
+/* Clears pages of one hugepage after the other; gathers those that became empty into a range. Of the pages and of
+ * blocks so many were counted as such. */
+static void run_free(uintptr_t start, size_t pages, size_t block_pages, size_t blocks) {
     struct hugepage *empty = NULL;
     size_t empties = 0;
     lock_take(&backend_lock);
+    block_count(-block_pages, -blocks);
     while (pages) {
         struct hugepage *hp = hp_of(start);
         unsigned first = (unsigned)((start - hp->base) >> RN_PAGE_SHIFT);
@@ -171,6 +200,20 @@ void backend_free(uintptr_t start, size_t pages) {
     }
     if (empties)
         range_insert(empty, empties);
+    lock_drop(&backend_lock);
+}
+
+void backend_free(uintptr_t start, size_t pages) { run_free(start, pages, 0, 0); }
+
+void backend_free_block(uintptr_t start, size_t pages) { run_free(start, pages, pages, 1); }
+
+void backend_shrink(uintptr_t start, size_t pages, size_t kept) {
+    run_free(start + (kept << RN_PAGE_SHIFT), pages - kept, pages - kept, 0);
+}
+
+void backend_lose_block(size_t pages) {
+    lock_take(&backend_lock);
+    block_count(-pages, (size_t)-1);
     lock_drop(&backend_lock);
 }
 
@@ -200,15 +243,23 @@ int backend_extend(uintptr_t start, size_t pages, size_t wanted) {
     size_t more = wanted - pages;
     struct commit plan;
     commit_begin(&plan, more);
-    if (more > SIZE_MAX >> (RN_PAGE_SHIFT + 1) || is_too_much(more))
+    if (more > SIZE_MAX >> (RN_PAGE_SHIFT + 1))
         return -ENOMEM;
+    bool refused = more >= ASK_FROM && os_is_too_much(more << RN_PAGE_SHIFT);
     lock_take(&backend_lock);
     plan.sample_from = end;
     bool fits = run_take_after(end, more);
+    if (fits && refused && is_too_much(end, more)) {
+        uintptr_t whole = round_up(end, HP_SIZE);
+        range_insert(hp_of(whole), (round_up(end + (more << RN_PAGE_SHIFT), HP_SIZE) - whole) >> HP_SHIFT);
+        fits = false;
+    }
     size_t taken = more;
     if (fits) {
         taken = commit_donate(&plan, end, more);
         (void)run_use(end, taken, 0, &plan);
+        plan.block_pages = more;
+        block_count(more, 0);
     }
     demand_note();
     lock_drop(&backend_lock);
@@ -258,10 +309,14 @@ size_t backend_free_runs(void) {
 }
 
 void backend_stats(struct backend_stats *stats) {
+    lock_take(&backend_lock); /* of these each is changed with the others */
+    stats->in_use = backend_in_use();
+    stats->block_bytes = total_get(&backend_totals.block_pages) << RN_PAGE_SHIFT;
+    stats->blocks = total_get(&backend_totals.blocks);
+    stats->free_resident = backend_free_resident();
+    lock_drop(&backend_lock);
     stats->reserved = total_get(&backend_totals.reserved);
     stats->committed = total_get(&backend_totals.committed);
-    stats->in_use = backend_in_use();
-    stats->free_resident = backend_free_resident();
     stats->released_total = total_get(&backend_totals.released);
     stats->mappings = total_get(&backend_totals.mappings);
 }

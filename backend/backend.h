@@ -35,22 +35,31 @@ void backend_init(const struct backend_config *config);
 /* A run of `pages` pages, aligned to `align_pages` pages (a power of two, at least 1); *zeroed tells whether its bytes
  * are known to be zero. The pagemap's entries of the run may be written. 0 when memory is short. */
 uintptr_t backend_alloc(size_t pages, size_t align_pages, bool *zeroed);
+/* The same for a block, which is counted as one, as long as it is. */
+uintptr_t backend_alloc_block(size_t pages, size_t align_pages, bool *zeroed);
 /* A run for an owner, in hugepages of his while little is free in others'. */
 uintptr_t backend_alloc_owned(size_t pages, unsigned owner);
 /* The same where it needs no further hugepage. *new_memory: it needs one, or the run was never resident. */
 uintptr_t backend_alloc_packed(size_t pages, unsigned owner, bool *new_memory);
 /* The same where there is no such need: else 0. */
 uintptr_t backend_alloc_resident(size_t pages, unsigned owner);
-/* The same for a block that grows, where it can be extended later. The first `filled` pages (whole hugepages) are those
+/* For a block that grows, where it can be extended later. The first `filled` pages (whole hugepages) are those
  * that the caller will move others to with backend_move; *clean: that throws nothing away. */
 uintptr_t backend_alloc_growing(size_t pages, size_t filled, bool *clean);
-/* Gives back any part of runs: whole pages that backend_alloc gave. The caller cleared their pagemap entries. */
+/* Gives back any part of runs that are no blocks: whole pages that backend_alloc gave. The caller cleared their pagemap
+ * entries. */
 void backend_free(uintptr_t start, size_t pages);
+/* Gives back a block, of which the caller cleared them; or all but its first `kept` pages. */
+void backend_free_block(uintptr_t start, size_t pages);
+void backend_shrink(uintptr_t start, size_t pages, size_t kept);
+/* A block of so many pages was lost in backend_move: they stay in use, but are a block's no more. */
+void backend_lose_block(size_t pages);
 
 /* backend_free of pages that the caller released (os_release), or that nobody touched: they read as zeros. */
 void backend_free_released(uintptr_t start, size_t pages);
 
-/* Lengthens the run at `start` in place from `pages` to `wanted`; the new part's bytes are undefined. 0 or -ENOMEM. */
+/* Lengthens the block at `start` in place from `pages` to `wanted`; the new part's bytes are undefined. 0 or -ENOMEM.
+ */
 int backend_extend(uintptr_t start, size_t pages, size_t wanted);
 
 /* Moves the contents of the run at `from` to the run at `to`, of at least as many pages, by moving its pages; `from`
@@ -88,8 +97,10 @@ size_t backend_demand(void);
 size_t backend_excess(void);
 
 struct backend_stats {
-    size_t reserved, committed, in_use, free_resident, released_total, mappings;
+    size_t reserved, committed, released_total, mappings;
+    size_t in_use, block_bytes, blocks, free_resident; /* all of one moment; block_bytes are a part of in_use (I19) */
 };
+/* Takes the lock. */
 void backend_stats(struct backend_stats *stats);
 
 /* Bytes in use by runs now, relaxed: what callers scale their own caches by. */

@@ -20,6 +20,7 @@ void commit_begin(struct commit *plan, size_t pages) {
     plan->hugepages = max_size(pages / HP_PAGES, 1);
     plan->sample_from = 0;
     plan->may_sample = true;
+    plan->block_pages = plan->blocks = 0;
     plan->start = plan->end = plan->sample = 0;
     plan->huge_start = plan->huge_end = 0;
     plan->base_start = plan->base_end = plan->had_end = 0;
@@ -285,12 +286,22 @@ void run_undirty(uintptr_t start, size_t pages, bool all) {
     }
 }
 
+void block_count(size_t pages, size_t blocks) {
+    total_add(&backend_totals.block_pages, pages);
+    total_add(&backend_totals.blocks, blocks);
+}
+
 int run_commit(uintptr_t start, size_t pages, size_t taken, struct commit *plan) {
     int error = plan_commit(plan);
-    if (plan->donations && !donations_do(plan, error == 0))
+    if (plan->donations && !donations_do(plan, error == 0)) {
+        lock_take(&backend_lock);
+        block_count(-plan->block_pages, -plan->blocks);
+        lock_drop(&backend_lock);
         return -ENOMEM; /* and the run stays in use for ever: parts of it belong to somebody else now */
+    }
     if (error) {
         lock_take(&backend_lock);
+        block_count(-plan->block_pages, -plan->blocks);
         advise_note(plan->huge_start, plan->huge_end, false);
         run_undirty(start, taken, false);
         lock_drop(&backend_lock);

@@ -28,6 +28,7 @@ struct commit {
     uintptr_t sample_from;          /* not before: others' pages will come there */
     bool may_sample;                /* and in it nothing was, yet */
     size_t hugepages;               /* whole ones of the run behind it, at least 1 */
+    size_t block_pages, blocks;     /* what of the run is counted as a block's (I19) */
     struct hugepage *ahead;         /* free ones behind the run, taken until they are writable too; or NULL */
     size_t ahead_length;
     unsigned donations;
@@ -57,6 +58,9 @@ void commit_ahead(struct commit *plan);
 /* Carries the plan out, without the lock: makes the run usable, or gives it back if the system refuses; and gives back
  * the pages behind it, of all that were taken, that nobody was to have during a donation. 0 or -ENOMEM. */
 int run_commit(uintptr_t start, size_t pages, size_t taken, struct commit *plan);
+
+/* Counts pages of blocks, and blocks; negative ones wrap. Holds the lock. */
+void block_count(size_t pages, size_t blocks);
 
 /* Notes that pages of a run in use are not resident: all of them, or those that never became writable (I6). Holds the
  * lock. */

@@ -123,7 +123,9 @@ struct hugepage *range_take_dirty(size_t most, size_t *length, bool whole);
 /* Totals, under backend_lock for writing, relaxed for reading. */
 extern struct backend_totals {
     /* What callers ask for: in one cache line. */
-    _Atomic size_t used_pages;        /* in use */
+    _Atomic size_t used_pages;  /* in use */
+    _Atomic size_t block_pages; /* of them, in blocks */
+    _Atomic size_t blocks;
     _Atomic size_t dirty_free_pages;  /* free but maybe resident */
     _Atomic size_t fresh_pages;       /* put in use when they were not resident, since the start */
     _Atomic size_t peak_pages;        /* most in use within the recent past (release.c) */

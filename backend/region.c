@@ -11,7 +11,7 @@ enum {
     REGION_LIMITED = 4 << 20, /* under RLIMIT_AS */
     REGION_LIMIT_SHARE = 64,  /* of the limit, taken at a time */
     REGION_SCARCE_PART = 4,   /* of what is to be had, where that is less than wanted */
-    REGION_SPARE = 2 << 20,   /* for the tables of the first regions under a limit: more than they take */
+    REGION_SPARE = 5 << 18,   /* for the tables that come with the first under a limit: more than they take */
 };
 static const size_t REGION_MOST = (size_t)64 << 30;
 static const size_t WINDOW_SIZE = (size_t)1 << PAGEMAP_WINDOW_SHIFT;
@@ -132,9 +132,10 @@ int region_grow(size_t needed, size_t align) {
     size_t wanted = max_size(needed, region_size(limit, total_get(&backend_totals.reserved)));
     size_t size;
     lock_take(&backend_lock);
+    size_t spare = limit == SIZE_MAX || pagemap_win.words != 0 ? 0 : REGION_SPARE;
     uintptr_t hint = region_hint(wanted);
     lock_drop(&backend_lock);
-    void *start = region_reserve(hint, needed, wanted, align, limit == SIZE_MAX ? 0 : REGION_SPARE, &size);
+    void *start = region_reserve(hint, needed, wanted, align, spare, &size);
     if (!start)
         return -ENOMEM;
     lock_take(&backend_lock);

@@ -12,9 +12,9 @@
 #define RN_CACHE_LINE 64
 #define RN_ALIGNED(n) __attribute__((aligned(n)))
 
-/* A large variable of zeros, of which a process touches little. The linker puts them behind all small ones
- * (--sort-section in the Makefile), which so share pages instead of lying between tables. In debug builds locks are no
- * zeros. */
+/* A large variable of zeros, of which a process touches little. GNU's linkers put them behind all small ones
+ * (--sort-section in the Makefile), which so share pages instead of lying between tables; LLVM's leaves them where they
+ * are. In debug builds locks are no zeros. */
 #ifdef RN_DEBUG
 #define RN_TABLE
 #else

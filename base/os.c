@@ -345,10 +345,13 @@ bool os_strict_commit(void) {
 }
 
 /* Of shared memory without MAP_NORESERVE the kernel counts what it maps, whoever may read it; so it answers as it would
- * for memory to be written, and nothing becomes resident, not even under mlockall. */
+ * for memory to be written, and nothing becomes resident, not even under mlockall. Where as much private address space
+ * is refused too, it is that which is missing. */
 bool os_is_too_much(size_t size) {
     int saved = errno;
-    bool refused = space_is_refused(MAP_SHARED, round_up(size, page_size));
+    size = round_up(size, page_size);
+    bool refused = size >> 30 && space_is_refused(MAP_SHARED, size) &&
+                   !space_is_refused(MAP_PRIVATE | MAP_NORESERVE, size);
     errno = saved;
     return refused;
 }

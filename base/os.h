@@ -90,9 +90,9 @@ void os_read_address_limit(void);
 /* True when the system counts commitments strictly (vm.overcommit_memory = 2). */
 bool os_strict_commit(void);
 
-/* Whether the system would refuse so much memory if it were asked for at once: more than there is, where it guesses
- * (vm.overcommit_memory = 0), or than is left to promise. What is reserved first and committed in parts is not asked
- * so. Costs two system calls. */
+/* Whether the system would refuse so much memory if it were asked for at once, be there address space: more than there
+ * is, where it guesses (vm.overcommit_memory = 0), or than is left to promise. What is reserved first and committed in
+ * parts is not asked so. Below 1 GiB it is not asked. Costs two system calls. */
 bool os_is_too_much(size_t size);
 
 /* 8 random bytes that the kernel gave at exec. */

@@ -1,8 +1,7 @@
 /* cxx.c: the C++ allocation functions (ISO C++ 17.6.3), in C and without a dependency on libstdc++.
  *
- * What only C++ can do (throw std::bad_alloc, ask for the new-handler) is reached through weak references, or looked up
- * in a libstdc++ that a C program loaded later. C cannot catch: a nothrow form that meets a new-handler, which may
- * throw, goes to the C++ library's own nothrow form; that calls our throwing form and catches. */
+ * What only C++ can do (throw std::bad_alloc, ask for the new-handler, catch) is reached through weak references, or
+ * looked up in a libstdc++ that a C program loaded later. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -62,7 +61,9 @@ void *rn_new_slow(size_t size, unsigned class_index) {
 }
 
 static void *new_aligned(size_t size, size_t alignment) {
-    void *block = is_power_of_two(alignment) ? alloc_aligned(alignment, size) : NULL;
+    if (!is_power_of_two(alignment))
+        throw_or_abort(size);
+    void *block = alloc_aligned(alignment, size);
     return RN_LIKELY(block != NULL) ? block : new_retry(alignment, size);
 }
 
@@ -119,60 +120,137 @@ OPERATOR_DELETE(_ZdlPvSt11align_val_tRKSt9nothrow_t, (void *block, size_t alignm
 OPERATOR_DELETE(_ZdaPvSt11align_val_tRKSt9nothrow_t, (void *block, size_t alignment, const void *tag), (void)tag;
                 _ZdaPvSt11align_val_t(block, alignment))
 
-/* The C++ library's nothrow form, which is not ours because it is looked up behind us: it calls the throwing form, ours
- * or the program's, and catches. */
-static void *library_form(const char *name) {
-    void *form = dlsym(RTLD_NEXT, name);
-    return form ? form : cxx_symbol(name);
+/* ---- Nothrow forms ----
+ *
+ * What the throwing form throws, ours with a new-handler set or the program's, has to be caught, and C cannot: so
+ * rn_new_caught is written as a C++ compiler would (Itanium C++ ABI: Exception Handling, 2.4 and 2.5; DWARF's
+ * personality and LSDA): try { return form(size, alignment); } catch (...) { return NULL; }. */
+void *rn_new_caught(size_t size, size_t alignment, void *form);
+
+#if defined(__x86_64__)
+#define WORD_OF_PERSONALITY ".quad __gxx_personality_v0\n"
+#define CALL_FORM                    \
+    "   sub  $8, %rsp\n"             \
+    "   .cfi_adjust_cfa_offset 8\n"  \
+    "1: call *%rdx\n"                \
+    "2: add  $8, %rsp\n"             \
+    "   .cfi_adjust_cfa_offset -8\n" \
+    "   ret\n"
+#define CATCH                         \
+    "   .cfi_adjust_cfa_offset 8\n"   \
+    "3: mov  %rax, %rdi\n"            \
+    "   call __cxa_begin_catch@PLT\n" \
+    "   call __cxa_end_catch@PLT\n"   \
+    "   xor  %eax, %eax\n"            \
+    "   add  $8, %rsp\n"              \
+    "   .cfi_adjust_cfa_offset -8\n"  \
+    "   ret\n"
+#elif defined(__aarch64__)
+#define WORD_OF_PERSONALITY ".xword __gxx_personality_v0\n"
+#define CALL_FORM                    \
+    "   stp  x29, x30, [sp, -16]!\n" \
+    "   .cfi_def_cfa_offset 16\n"    \
+    "   .cfi_offset 29, -16\n"       \
+    "   .cfi_offset 30, -8\n"        \
+    "1: blr  x2\n"                   \
+    "2: ldp  x29, x30, [sp], 16\n"   \
+    "   .cfi_remember_state\n"       \
+    "   .cfi_restore 30\n"           \
+    "   .cfi_restore 29\n"           \
+    "   .cfi_def_cfa_offset 0\n"     \
+    "   ret\n"
+#define CATCH                      \
+    "   .cfi_restore_state\n"      \
+    "3: bl   __cxa_begin_catch\n"  \
+    "   bl   __cxa_end_catch\n"    \
+    "   mov  x0, 0\n"              \
+    "   ldp  x29, x30, [sp], 16\n" \
+    "   .cfi_restore 30\n"         \
+    "   .cfi_restore 29\n"         \
+    "   .cfi_def_cfa_offset 0\n"   \
+    "   ret\n"
+#endif
+
+/* The LSDA: one call site, 1 to 2, whose landing pad is 3 and whose only action takes type 1 of the table, which is
+ * null: any. 0x9b: pc-relative, signed, 4 bytes, indirect; 0x1b: the same, direct. */
+__asm__(
+    ".text\n"
+    ".weak __gxx_personality_v0, __cxa_begin_catch, __cxa_end_catch\n"
+    ".hidden rn_new_caught\n"
+    ".globl rn_new_caught\n"
+    ".type rn_new_caught, %function\n"
+    ".p2align 4\n"
+    "rn_new_caught:\n"
+    "   .cfi_startproc\n"
+    "   .cfi_personality 0x9b, .Lrn_personality\n"
+    "   .cfi_lsda 0x1b, .Lrn_new_lsda\n" CALL_FORM CATCH
+    "   .cfi_endproc\n"
+    ".size rn_new_caught, . - rn_new_caught\n"
+    ".section .data.rel.ro, \"aw\", %progbits\n"
+    ".p2align 3\n"
+    ".Lrn_personality:\n" WORD_OF_PERSONALITY
+    ".section .gcc_except_table, \"a\", %progbits\n"
+    ".p2align 2\n"
+    ".Lrn_new_lsda:\n"
+    "   .byte 0xff, 0x9b\n"
+    "   .uleb128 5f - 4f\n"
+    "4: .byte 0x01\n"
+    "   .uleb128 7f - 6f\n"
+    "6: .uleb128 1b - rn_new_caught\n"
+    "   .uleb128 2b - 1b\n"
+    "   .uleb128 3b - rn_new_caught\n"
+    "   .uleb128 1\n"
+    "7: .byte 1, 0\n"
+    "   .p2align 2\n"
+    "   .long 0\n"
+    "5:\n"
+    ".text\n");
+
+extern void *begin_catch(void *) __asm__("__cxa_begin_catch") __attribute__((weak));
+
+/* In a C program that loaded C++ later the references stay null: there the C++ library's own nothrow form catches, and
+ * calls our throwing one. */
+static void *caught(size_t size, size_t alignment, void *form, const char *name, const void *tag) {
+    void *theirs = begin_catch ? NULL : cxx_symbol(name);
+    if (RN_LIKELY(!theirs))
+        return rn_new_caught(size, alignment, form);
+    if (alignment)
+        return ((void *(*)(size_t, size_t, const void *))(uintptr_t)theirs)(size, alignment, tag);
+    return ((void *(*)(size_t, const void *))(uintptr_t)theirs)(size, tag);
 }
 
-/* Without a C++ library there is nobody who could throw, and so nothing to catch, unless it is linked statically. */
-static void *nothrow(const char *name, size_t size, const void *tag, void *(*replaced)(size_t size)) {
-    void *(*form)(size_t, const void *) = (void *(*)(size_t, const void *))(uintptr_t)library_form(name);
-    return form ? form(size, tag) : replaced ? replaced(size) : NULL;
+static void *plain_nothrow(size_t size, bool own, void *form, const char *name, const void *tag) {
+    void *block = own ? rnAlloc(size) : NULL;
+    return RN_LIKELY(block != NULL) || (own && !current_handler()) ? block : caught(size, 0, form, name, tag);
 }
 
-static void *nothrow_aligned(const char *name, size_t size, size_t alignment, const void *tag,
-                             void *(*replaced)(size_t size, size_t alignment)) {
-    void *(*form)(size_t, size_t,
-                  const void *) = (void *(*)(size_t, size_t, const void *))(uintptr_t)library_form(name);
-    return form ? form(size, alignment, tag) : replaced ? replaced(size, alignment) : NULL;
+/* What is no alignment is refused without asking the new-handler, which could not help. */
+static void *aligned_nothrow(size_t size, size_t alignment, bool own, void *form, const char *name, const void *tag) {
+    void *block = own && is_power_of_two(alignment) ? alloc_aligned(alignment, size) : NULL;
+    bool done = own && (!is_power_of_two(alignment) || !current_handler());
+    return RN_LIKELY(block != NULL) || done ? block : caught(size, alignment, form, name, tag);
 }
 
 OPERATOR void *_ZnwmRKSt9nothrow_t(size_t size, const void *tag);
 void *_ZnwmRKSt9nothrow_t(size_t size, const void *tag) {
-    bool own = _Znwm == rn_new;
-    void *block = own ? rnAlloc(size) : NULL;
-    if (RN_LIKELY(block != NULL) || (own && !current_handler()))
-        return block;
-    return nothrow("_ZnwmRKSt9nothrow_t", size, tag, own ? NULL : _Znwm);
+    return plain_nothrow(size, _Znwm == rn_new, (void *)_Znwm, "_ZnwmRKSt9nothrow_t", tag);
 }
 
 OPERATOR void *_ZnamRKSt9nothrow_t(size_t size, const void *tag);
 void *_ZnamRKSt9nothrow_t(size_t size, const void *tag) {
     bool own = _Znam == own_new_array && _Znwm == rn_new;
-    void *block = own ? rnAlloc(size) : NULL;
-    if (RN_LIKELY(block != NULL) || (own && !current_handler()))
-        return block;
-    return nothrow("_ZnamRKSt9nothrow_t", size, tag, own ? NULL : _Znam);
+    return plain_nothrow(size, own, (void *)_Znam, "_ZnamRKSt9nothrow_t", tag);
 }
 
 OPERATOR void *_ZnwmSt11align_val_tRKSt9nothrow_t(size_t size, size_t alignment, const void *tag);
 void *_ZnwmSt11align_val_tRKSt9nothrow_t(size_t size, size_t alignment, const void *tag) {
-    bool own = _ZnwmSt11align_val_t == own_new_aligned;
-    void *block = own && is_power_of_two(alignment) ? alloc_aligned(alignment, size) : NULL;
-    if (RN_LIKELY(block != NULL) || (own && !current_handler()))
-        return block;
-    return nothrow_aligned("_ZnwmSt11align_val_tRKSt9nothrow_t", size, alignment, tag,
-                           own ? NULL : _ZnwmSt11align_val_t);
+    return aligned_nothrow(size, alignment, _ZnwmSt11align_val_t == own_new_aligned, (void *)_ZnwmSt11align_val_t,
+                           "_ZnwmSt11align_val_tRKSt9nothrow_t", tag);
 }
 
 OPERATOR void *_ZnamSt11align_val_tRKSt9nothrow_t(size_t size, size_t alignment, const void *tag);
 void *_ZnamSt11align_val_tRKSt9nothrow_t(size_t size, size_t alignment, const void *tag) {
     bool own = _ZnamSt11align_val_t == own_new_aligned_array && _ZnwmSt11align_val_t == own_new_aligned;
-    void *block = own && is_power_of_two(alignment) ? alloc_aligned(alignment, size) : NULL;
-    if (RN_LIKELY(block != NULL) || (own && !current_handler()))
-        return block;
-    return nothrow_aligned("_ZnamSt11align_val_tRKSt9nothrow_t", size, alignment, tag,
-                           own ? NULL : _ZnamSt11align_val_t);
+    return aligned_nothrow(size, alignment, own, (void *)_ZnamSt11align_val_t, "_ZnamSt11align_val_tRKSt9nothrow_t",
+                           tag);
 }

@@ -33,12 +33,10 @@ RN_EXPORT void rnStats(struct rn_stats *stats) {
     library_init();
     middle_stats(&objects);
     backend_stats(&pages);
-    /* What was taken between two looks is not in the first, and what was freed is not in the second. */
-    objects.large_in_use = min_size(objects.large_in_use, middle_large());
     memset(stats, 0, sizeof *stats);
     stats->span_free = objects.span_free;
-    stats->large_in_use = objects.large_in_use;
-    stats->large_blocks = objects.large_blocks;
+    stats->large_in_use = pages.block_bytes;
+    stats->large_blocks = pages.blocks;
     stats->reserved = pages.reserved;
     stats->committed = pages.committed;
     stats->pool_free = pools_free_bytes() + locked_free_bytes();

@@ -32,7 +32,9 @@ static bool space_is_short(size_t size) {
 
 bool trim_retreat(size_t size) {
     struct rn_stats stats;
-    os_settle(); /* perhaps that is what is missing */
+    if (!os_strict_commit() && os_is_too_much(size))
+        return false; /* more than there is, whatever is given back */
+    os_settle();      /* perhaps that is what is missing */
     rnStats(&stats);
     if (size > stats.reserved)
         return false;

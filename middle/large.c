@@ -13,9 +13,6 @@ enum {
     MOVE_MIN = 2 << 20, /* a block that grows beyond this gets a place of its own */
 };
 
-static _Atomic size_t bytes_in_use;
-static _Atomic size_t blocks_in_use;
-
 static size_t pages_of(size_t size) { return (size + RN_PAGE - 1) >> RN_PAGE_SHIFT; }
 
 /* The span of the large block that starts at `block`, or NULL. The pagemap's handle stands at the first page only. */
@@ -26,21 +23,13 @@ static struct span *large_span(const void *block) {
     return span && span->class_index == LARGE_CLASS && span->start == (uintptr_t)block ? span : NULL;
 }
 
-/* At most what the backend counts, at any moment: a block is counted after its run is taken, and no more before the run
- * goes. Else who reads both, or a child whose parent's other threads are gone, would find less than nothing in small
- * blocks (I19). */
-static void count(size_t bytes, size_t blocks) {
-    shared_add(&bytes_in_use, bytes);
-    shared_add(&blocks_in_use, blocks);
-}
-
 void *large_alloc(size_t size, size_t alignment, bool *zeroed) {
     struct span *span = meta_block_alloc(META_BLOCK_MIN);
     if (!span)
         return NULL;
     size_t pages = max_size(pages_of(size), 1);
     span_yield(pages << RN_PAGE_SHIFT);
-    uintptr_t start = backend_alloc(pages, max_size(alignment >> RN_PAGE_SHIFT, 1), zeroed);
+    uintptr_t start = backend_alloc_block(pages, max_size(alignment >> RN_PAGE_SHIFT, 1), zeroed);
     if (!start) {
         meta_block_free(span, META_BLOCK_MIN);
         return NULL;
@@ -51,7 +40,6 @@ void *large_alloc(size_t size, size_t alignment, bool *zeroed) {
     atomic_init(&span->domain, 0);
     span->meta_size = META_BLOCK_MIN;
     pagemap_set(start, 1, 0, span);
-    count(pages << RN_PAGE_SHIFT, 1);
     return (void *)start;
 }
 
@@ -65,8 +53,7 @@ bool large_free(void *block) {
     if (!span)
         return false;
     pagemap_set(span->start, 1, 0, NULL);
-    count(-(span->pages << RN_PAGE_SHIFT), (size_t)-1);
-    backend_free(span->start, span->pages);
+    backend_free_block(span->start, span->pages);
     meta_block_free(span, span->meta_size);
     return true;
 }
@@ -93,11 +80,14 @@ static void *large_move(struct span *span, size_t pages) {
                                                                                 : round_down(bytes, BACKEND_HUGE_SIZE);
     span_yield(pages << RN_PAGE_SHIFT);
     uintptr_t start = backend_alloc_growing(pages, movable >> RN_PAGE_SHIFT, &clean);
-    if (!start || !move_bytes(start, span->start, bytes, clean ? movable : 0))
+    if (!start)
         return NULL;
+    if (!move_bytes(start, span->start, bytes, clean ? movable : 0)) {
+        backend_lose_block(pages);
+        return NULL;
+    }
     pagemap_set(span->start, 1, 0, NULL);
-    backend_free(span->start, span->pages);
-    count((pages - span->pages) << RN_PAGE_SHIFT, 0);
+    backend_free_block(span->start, span->pages);
     span->start = start;
     span->pages = pages;
     pagemap_set(start, 1, 0, span);
@@ -111,20 +101,15 @@ void *large_resize(void *block, size_t size) {
         return NULL;
     if (pages > span->pages && backend_extend(span->start, span->pages, pages) != 0)
         return large_move(span, pages);
-    count((pages - span->pages) << RN_PAGE_SHIFT, 0);
     if (pages < span->pages)
-        backend_free(span->start + (pages << RN_PAGE_SHIFT), span->pages - pages);
+        backend_shrink(span->start, span->pages, pages);
     span->pages = pages;
     return block;
 }
-
-size_t middle_large(void) { return atomic_load_explicit(&bytes_in_use, memory_order_relaxed); }
 
 void middle_stats(struct middle_stats *stats) {
     stats->transfer_free = middle_cached();
     stats->spare_free = middle_spare();
     stats->domains = (unsigned)__builtin_popcount(domains_used());
     stats->span_free = central_free_bytes() + stats->spare_free;
-    stats->large_in_use = middle_large();
-    stats->large_blocks = atomic_load_explicit(&blocks_in_use, memory_order_relaxed);
 }

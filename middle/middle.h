@@ -86,15 +86,12 @@ size_t middle_cached(void);
 /* The same in empty spans that wait. */
 size_t middle_spare(void);
 
-/* Bytes of large blocks now, relaxed: never more than the backend has in use. */
-size_t middle_large(void);
-
 /* Adds each class's free objects: those in transfer caches to `cached`, those in spans to `in_spans`. Returns the
  * number of empty spans that wait. */
 size_t middle_count_free(size_t *cached, size_t *in_spans);
 
 struct middle_stats {
-    size_t transfer_free, large_in_use, large_blocks;
+    size_t transfer_free;
     size_t span_free;  /* in spans, the spare ones included */
     size_t spare_free; /* of that in spare ones: bytes of pages, not of objects */
     unsigned domains;  /* sets of caches and lists that were used */

@@ -181,6 +181,13 @@ void handlers() {
     OK(!::operator new(n, A64, std::nothrow) && calls == 4, "and aligned new nothrow");
     OK(!::operator new[](n, A64, std::nothrow) && calls == 5, "and aligned new[] nothrow");
 
+    volatile size_t no_power = 48;
+    const std::align_val_t A48{no_power};
+    calls = 0;
+    OK(!::operator new(8, A48, std::nothrow) && !::operator new[](8, A48, std::nothrow) && calls == 0,
+       "what is no alignment is refused, and no handler asked");
+    OK(throws<std::bad_alloc>([=] { ::operator delete(::operator new(8, A48), A48); }) && calls == 0, "by bad_alloc");
+
     std::set_new_handler(throw_other);
     calls = 0;
     OK(throws<Other>([=] { ::operator delete(::operator new(n)); }) && calls == 1,

@@ -1,6 +1,7 @@
 // replaced.cc: a program that replaces some of the operators: those that it leaves alone call the replaced ones, as
 // [new.delete] says of the default versions. "single": new, delete and their aligned forms; "array": new[] and
 // delete[].
+#include <dlfcn.h>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -101,6 +102,13 @@ void every_form() {
 #endif
 }
 
+// A nothrow form is used by the standard library itself, at any moment: also between dlopen and dlerror.
+void unnoticed() {
+    void *library = dlopen("/no/such/library.so", RTLD_NOW);
+    ::DELETE(::NEW(40, std::nothrow), std::nothrow);
+    OK(!library && dlerror(), "%s: nothrow forms leave the loader's last error alone", WHAT);
+}
+
 // A nothrow form catches what the replaced one throws.
 void refused() {
     void *block[4];
@@ -119,6 +127,7 @@ void refused() {
 int main() {
     tap_check_subject();
     every_form();
+    unnoticed();
     refused();
     {
         std::vector<std::vector<int>> rows(100, std::vector<int>(30));

@@ -38,17 +38,18 @@ for my $options ($is_ours ? ('', 'rseq=0') : ('')) {
     child_tap("phases$label", run_program({env => $env}, "$bin/phases", 64, 2));
 }
 # Limits just above what the process itself takes: what is left has to hold the tables, too.
-for my $options ($is_ours ? ('', 'rseq=0', 'hardened=1') : ('')) {
+for (map { my $options = $_; map { [$options, $_] } 0, 1, 2 } $is_ours ? ('', 'rseq=0', 'hardened=1') : ('')) {
+    my ($options, $first) = @$_;
     my ($most, $less, $lost) = (0, 0, 0);
     for my $kib (map { 12288 + 512 * $_ } 0 .. 24) {
-        my $script = "ulimit -v $kib && exec env LD_PRELOAD=\"\$LATE_PRELOAD\" RNALLOC_OPTIONS=$options $bin/fill";
+        my $script = "ulimit -v $kib && exec env LD_PRELOAD=\"\$LATE_PRELOAD\" RNALLOC_OPTIONS=$options $bin/fill $first";
         my $run = run_program({preload => '', env => {LATE_PRELOAD => preloaded()}}, '/bin/sh', '-c', $script);
         my ($bytes, $not_again) = $run->{out} =~ /^(\d+) (\d+)$/ or diag("$kib KiB: " . ended($run));
         $less += ($bytes // 0) < $most;
         $lost += $not_again // 1;
         $most = $bytes if $most < ($bytes // 0);
     }
-    ok($less == 0 && $most >= 8 << 20, "a higher limit of address space never gives less ($options, $less, $most)");
+    ok($less == 0 && $most >= 8 << 20, "a higher limit of address space never gives less ($options, first $first MiB; $less, $most)");
     ok($lost == 0, 'and what was given back is to be had again');
 }
 if ($is_ours) {

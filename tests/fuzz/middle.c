@@ -128,7 +128,9 @@ static void check_all(void) {
             large += block->size;
             count++;
         }
-    CHECK(stats.large_in_use == large && stats.large_blocks == count && stats.transfer_free == middle_cached());
+    struct backend_stats pages;
+    backend_stats(&pages);
+    CHECK(pages.block_bytes == large && pages.blocks == count && stats.transfer_free == middle_cached());
     CHECK(blocks.bytes + stats.transfer_free + stats.span_free <= backend_in_use());
     middle_check();
     backend_check();

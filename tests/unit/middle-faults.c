@@ -88,15 +88,15 @@ static void block_resize(struct blocks *blocks, struct block *block, size_t size
 
 /* What is in use is the blocks, page by page; the counters of large blocks say the same. */
 static void check_counts(const struct blocks *blocks) {
-    struct middle_stats stats;
+    struct backend_stats stats;
     size_t bytes = 0, count = 0;
     for (const struct block *block = blocks->block; block < blocks->block + SLOTS; block++)
         if (block->start) {
             bytes += block->size;
             count++;
         }
-    middle_stats(&stats);
-    CHECK(stats.large_in_use == bytes && stats.large_blocks == count);
+    backend_stats(&stats);
+    CHECK(stats.block_bytes == bytes && stats.blocks == count);
     CHECK(backend_in_use() == bytes || (backend_in_use() > bytes && script_losses() != 0));
     CHECK(script_others_are_intact());
     backend_check();

@@ -74,16 +74,14 @@ static uintptr_t run_find_roomy(size_t pages) {
     return hp ? hp->base : 0;
 }
 
-enum { ASK_FROM = 1 << (30 - RN_PAGE_SHIFT) };
-
-/* An absurd size is refused, as mmap(2) would refuse it, before tables for it are made: of a run of 1 GiB and more the
- * system is asked whether there is so much memory, and what it says holds for memory that is not writable yet. Holds
- * the lock. */
-static bool is_too_much(uintptr_t start, size_t pages) {
+/* Whether so much of the run is yet to be made writable as the system is asked about. Holds the lock. An absurd size is
+ * refused, as mmap(2) would refuse it, before tables for it are made; but a refusal says nothing of memory that is
+ * there already. */
+static bool needs_much(uintptr_t start, size_t pages) {
     size_t more = 0;
     for (uintptr_t at = round_down(start, HP_SIZE); at < start + (pages << RN_PAGE_SHIFT); at += HP_SIZE)
         more += HP_PAGES - hp_of(at)->committed;
-    return more >= ASK_FROM;
+    return more >= OS_ASK_FROM >> RN_PAGE_SHIFT;
 }
 
 /* *clean: no page was resident before, and *donated: but some are now. */
@@ -94,7 +92,7 @@ static uintptr_t run_alloc(const struct wish *wish, bool *clean, bool *donated) 
         return 0;
     struct commit plan;
     commit_begin(&plan, pages - wish->filled);
-    bool refused = pages >= ASK_FROM && os_is_too_much(pages << RN_PAGE_SHIFT);
+    bool refused = os_is_too_much(pages << RN_PAGE_SHIFT);
     lock_take(&backend_lock);
     uintptr_t start = wish->growing ? run_find_roomy(pages) : 0;
     if (!start)
@@ -109,7 +107,7 @@ static uintptr_t run_alloc(const struct wish *wish, bool *clean, bool *donated) 
         lock_take(&backend_lock);
         start = run_find(wish);
     }
-    if (refused && is_too_much(start, pages)) {
+    if (refused && needs_much(start, pages)) {
         range_insert(hp_of(start), (pages + HP_PAGES - 1) / HP_PAGES);
         lock_drop(&backend_lock);
         return 0;
@@ -120,11 +118,8 @@ static uintptr_t run_alloc(const struct wish *wish, bool *clean, bool *donated) 
         taken = wish->filled + commit_donate(&plan, plan.sample_from, pages - wish->filled);
     *clean = run_use(start, taken, wish->owner, &plan);
     *donated = plan.donations != 0;
-    if (wish->block) {
-        plan.block_pages = pages;
-        plan.blocks = 1;
-        block_count(pages, 1);
-    }
+    if (wish->block)
+        commit_block(&plan, pages, 1);
     if (pages < HP_PAGES)
         commit_ahead(&plan);
     demand_note();
@@ -245,11 +240,11 @@ int backend_extend(uintptr_t start, size_t pages, size_t wanted) {
     commit_begin(&plan, more);
     if (more > SIZE_MAX >> (RN_PAGE_SHIFT + 1))
         return -ENOMEM;
-    bool refused = more >= ASK_FROM && os_is_too_much(more << RN_PAGE_SHIFT);
+    bool refused = os_is_too_much(more << RN_PAGE_SHIFT);
     lock_take(&backend_lock);
     plan.sample_from = end;
     bool fits = run_take_after(end, more);
-    if (fits && refused && is_too_much(end, more)) {
+    if (fits && refused && needs_much(end, more)) {
         uintptr_t whole = round_up(end, HP_SIZE);
         range_insert(hp_of(whole), (round_up(end + (more << RN_PAGE_SHIFT), HP_SIZE) - whole) >> HP_SHIFT);
         fits = false;
@@ -258,8 +253,7 @@ int backend_extend(uintptr_t start, size_t pages, size_t wanted) {
     if (fits) {
         taken = commit_donate(&plan, end, more);
         (void)run_use(end, taken, 0, &plan);
-        plan.block_pages = more;
-        block_count(more, 0);
+        commit_block(&plan, more, 0);
     }
     demand_note();
     lock_drop(&backend_lock);

@@ -43,8 +43,8 @@ uintptr_t backend_alloc_owned(size_t pages, unsigned owner);
 uintptr_t backend_alloc_packed(size_t pages, unsigned owner, bool *new_memory);
 /* The same where there is no such need: else 0. */
 uintptr_t backend_alloc_resident(size_t pages, unsigned owner);
-/* For a block that grows, where it can be extended later. The first `filled` pages (whole hugepages) are those
- * that the caller will move others to with backend_move; *clean: that throws nothing away. */
+/* For a block that grows, where it can be extended later. The first `filled` pages (whole hugepages) are those that the
+ * caller will move others to with backend_move; *clean: that throws nothing away. */
 uintptr_t backend_alloc_growing(size_t pages, size_t filled, bool *clean);
 /* Gives back any part of runs that are no blocks: whole pages that backend_alloc gave. The caller cleared their pagemap
  * entries. */

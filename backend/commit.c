@@ -286,9 +286,10 @@ void run_undirty(uintptr_t start, size_t pages, bool all) {
     }
 }
 
-void block_count(size_t pages, size_t blocks) {
-    total_add(&backend_totals.block_pages, pages);
-    total_add(&backend_totals.blocks, blocks);
+void commit_block(struct commit *plan, size_t pages, size_t blocks) {
+    plan->block_pages = pages;
+    plan->blocks = blocks;
+    block_count(pages, blocks);
 }
 
 int run_commit(uintptr_t start, size_t pages, size_t taken, struct commit *plan) {

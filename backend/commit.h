@@ -59,8 +59,8 @@ void commit_ahead(struct commit *plan);
  * the pages behind it, of all that were taken, that nobody was to have during a donation. 0 or -ENOMEM. */
 int run_commit(uintptr_t start, size_t pages, size_t taken, struct commit *plan);
 
-/* Counts pages of blocks, and blocks; negative ones wrap. Holds the lock. */
-void block_count(size_t pages, size_t blocks);
+/* Counts the run, or what is added to one, as a block's; run_commit takes that back where it fails. Holds the lock. */
+void commit_block(struct commit *plan, size_t pages, size_t blocks);
 
 /* Notes that pages of a run in use are not resident: all of them, or those that never became writable (I6). Holds the
  * lock. */

@@ -123,9 +123,7 @@ struct hugepage *range_take_dirty(size_t most, size_t *length, bool whole);
 /* Totals, under backend_lock for writing, relaxed for reading. */
 extern struct backend_totals {
     /* What callers ask for: in one cache line. */
-    _Atomic size_t used_pages;  /* in use */
-    _Atomic size_t block_pages; /* of them, in blocks */
-    _Atomic size_t blocks;
+    _Atomic size_t used_pages;        /* in use */
     _Atomic size_t dirty_free_pages;  /* free but maybe resident */
     _Atomic size_t fresh_pages;       /* put in use when they were not resident, since the start */
     _Atomic size_t peak_pages;        /* most in use within the recent past (release.c) */
@@ -134,6 +132,8 @@ extern struct backend_totals {
     _Atomic size_t moved_hugepages;   /* whose pages came from elsewhere */
     _Atomic size_t split_hugepages;   /* that MADV_NOHUGEPAGE was given for */
     _Atomic size_t leaving_hugepages; /* HP_LEAVING */
+    _Atomic size_t block_pages;       /* of those in use, blocks' (I19) */
+    _Atomic size_t blocks;
     _Atomic size_t reserved;
     _Atomic size_t committed;
     _Atomic size_t released;
@@ -143,6 +143,12 @@ extern struct backend_totals {
 
 static inline void total_add(_Atomic size_t *total, size_t value) {
     atomic_store_explicit(total, atomic_load_explicit(total, memory_order_relaxed) + value, memory_order_relaxed);
+}
+
+/* Pages of blocks, and blocks, more or, wrapped, fewer (I19). Holds the lock. */
+static inline void block_count(size_t pages, size_t blocks) {
+    total_add(&backend_totals.block_pages, pages);
+    total_add(&backend_totals.blocks, blocks);
 }
 
 static inline size_t total_get(_Atomic size_t *total) { return atomic_load_explicit(total, memory_order_relaxed); }

@@ -350,7 +350,7 @@ bool os_strict_commit(void) {
 bool os_is_too_much(size_t size) {
     int saved = errno;
     size = round_up(size, page_size);
-    bool refused = size >> 30 && space_is_refused(MAP_SHARED, size) &&
+    bool refused = size >= OS_ASK_FROM && space_is_refused(MAP_SHARED, size) &&
                    !space_is_refused(MAP_PRIVATE | MAP_NORESERVE, size);
     errno = saved;
     return refused;

@@ -92,7 +92,8 @@ bool os_strict_commit(void);
 
 /* Whether the system would refuse so much memory if it were asked for at once, be there address space: more than there
  * is, where it guesses (vm.overcommit_memory = 0), or than is left to promise. What is reserved first and committed in
- * parts is not asked so. Below 1 GiB it is not asked. Costs two system calls. */
+ * parts is not asked so. Of less than OS_ASK_FROM bytes it is not asked; else that is two or three system calls. */
+enum { OS_ASK_FROM = 1 << 30 };
 bool os_is_too_much(size_t size);
 
 /* 8 random bytes that the kernel gave at exec. */

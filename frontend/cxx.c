@@ -42,6 +42,10 @@ static void throw_or_abort(size_t size) {
     line_fatal(&line);
 }
 
+static void *try_once(size_t alignment, size_t size) {
+    return alignment ? alloc_aligned(alignment, size) : rnAlloc(size);
+}
+
 /* Tries, calling the new-handler between tries, until there is memory or the handler throws; then throws. */
 static void *new_retry(size_t alignment, size_t size) {
     for (;;) {
@@ -49,7 +53,7 @@ static void *new_retry(size_t alignment, size_t size) {
         if (!handler)
             throw_or_abort(size);
         handler();
-        void *block = alignment ? alloc_aligned(alignment, size) : rnAlloc(size);
+        void *block = try_once(alignment, size);
         if (block)
             return block;
     }
@@ -219,27 +223,29 @@ static void *caught(size_t size, size_t alignment, void *form, const char *name,
     return ((void *(*)(size_t, const void *))(uintptr_t)theirs)(size, tag);
 }
 
-static void *plain_nothrow(size_t size, bool own, void *form, const char *name, const void *tag) {
-    void *block = own ? rnAlloc(size) : NULL;
-    return RN_LIKELY(block != NULL) || (own && !current_handler()) ? block : caught(size, 0, form, name, tag);
+static void *nothrow(size_t size, size_t alignment, bool own, void *form, const char *name, const void *tag) {
+    if (own) {
+        void *block = try_once(alignment, size);
+        if (RN_LIKELY(block != NULL) || !current_handler())
+            return block;
+    }
+    return caught(size, alignment, form, name, tag);
 }
 
 /* What is no alignment is refused without asking the new-handler, which could not help. */
 static void *aligned_nothrow(size_t size, size_t alignment, bool own, void *form, const char *name, const void *tag) {
-    void *block = own && is_power_of_two(alignment) ? alloc_aligned(alignment, size) : NULL;
-    bool done = own && (!is_power_of_two(alignment) || !current_handler());
-    return RN_LIKELY(block != NULL) || done ? block : caught(size, alignment, form, name, tag);
+    return own && !is_power_of_two(alignment) ? NULL : nothrow(size, alignment, own, form, name, tag);
 }
 
 OPERATOR void *_ZnwmRKSt9nothrow_t(size_t size, const void *tag);
 void *_ZnwmRKSt9nothrow_t(size_t size, const void *tag) {
-    return plain_nothrow(size, _Znwm == rn_new, (void *)_Znwm, "_ZnwmRKSt9nothrow_t", tag);
+    return nothrow(size, 0, _Znwm == rn_new, (void *)_Znwm, "_ZnwmRKSt9nothrow_t", tag);
 }
 
 OPERATOR void *_ZnamRKSt9nothrow_t(size_t size, const void *tag);
 void *_ZnamRKSt9nothrow_t(size_t size, const void *tag) {
     bool own = _Znam == own_new_array && _Znwm == rn_new;
-    return plain_nothrow(size, own, (void *)_Znam, "_ZnamRKSt9nothrow_t", tag);
+    return nothrow(size, 0, own, (void *)_Znam, "_ZnamRKSt9nothrow_t", tag);
 }
 
 OPERATOR void *_ZnwmSt11align_val_tRKSt9nothrow_t(size_t size, size_t alignment, const void *tag);

@@ -31,8 +31,8 @@ RN_EXPORT void rnStats(struct rn_stats *stats) {
     struct backend_stats pages;
     struct middle_stats objects;
     library_init();
-    middle_stats(&objects);
     backend_stats(&pages);
+    middle_stats(&objects);
     memset(stats, 0, sizeof *stats);
     stats->span_free = objects.span_free;
     stats->large_in_use = pages.block_bytes;

@@ -1,6 +1,6 @@
 /* counts.c: what mallinfo2(3) says of the small blocks that the program holds, while other threads allocate, resize and
- * free large ones: never less than they are, nor more than what caches explain, in this process and
- * in children made at any moment. */
+ * free large ones: never less than they are, nor more than what caches explain, in this process and in
+ * children made at any moment. */
 #define _GNU_SOURCE
 #include <malloc.h>
 #include <pthread.h>

@@ -12,10 +12,13 @@ _Static_assert(offsetof(struct pool, bins) == 0, "the assembly indexes bins so")
 _Static_assert(sizeof(struct area) == 32, "the kernel's first area size");
 #ifdef __x86_64__
 _Static_assert(offsetof(struct pool, bins.end) == POOL_END, "the assembly finds it there");
-_Static_assert(offsetof(struct pool, open) == POOL_OPEN && offsetof(struct pool, open_cpu) == POOL_OPEN_CPU,
+_Static_assert(offsetof(struct pool, open) == POOL_OPEN && offsetof(struct pool, open_checked) == POOL_OPEN_CHECKED,
                "and these");
 _Static_assert(offsetof(struct closed_pool, open) == POOL_OPEN, "and of the closed pool, too,");
-_Static_assert(offsetof(struct closed_pool, open_cpu) == POOL_OPEN_CPU, "in both ways");
+_Static_assert(offsetof(struct closed_pool, open_checked) == POOL_OPEN_CHECKED, "in each way");
+_Static_assert(offsetof(struct closed_pool, open_cpu) == POOL_OPEN_CPU &&
+                   offsetof(struct pool, open_cpu) == POOL_OPEN_CPU,
+               "by cpu_id, too");
 _Static_assert(offsetof(struct pagemap_window, whole_base) == PAGEMAP_WHOLE_BASE, "and a whole window");
 _Static_assert(offsetof(struct pagemap_window, whole_tags) == PAGEMAP_WHOLE_TAGS, "with its tags");
 _Static_assert(PAGEMAP_WINDOW_PAGES == PAGEMAP_WHOLE_PAGES, "which has this size");
@@ -31,6 +34,7 @@ const struct closed_pool rn_closed_pool = {
     .bins.of = {[0 ... RN_CLASSES - 1] = {offsetof(struct closed_pool, mark), offsetof(struct closed_pool, mark)}},
 #endif
     .open = POOL_STOPPED,
+    .open_checked = POOL_STOPPED,
     .open_cpu = POOL_STOPPED,
     .mark = 1,
 };
@@ -95,6 +99,32 @@ static struct pool *pool_reserve(size_t limit) {
     return start;
 }
 
+static _Atomic bool has_others; /* written under drain_lock */
+
+/* A thread that ended its registration has an mm_cid of 0, which the kernel leaves behind: so 0 proves nothing, unless
+ * there is no other thread to meet that one in the pool. */
+void pool_set_open(struct pool *pool, uint32_t open) {
+    bool proves = rn_mode.kind == RN_MODE_THREAD;
+    if (rn_mode.kind == RN_MODE_RSEQ_CID)
+        proves = open != 0 || !atomic_load_explicit(&has_others, memory_order_relaxed);
+    /* release: pairs with the order of the assembly's loads, of these and then of the bin, on x86-64 */
+    atomic_store_explicit(&pool->open, proves ? open : POOL_STOPPED, memory_order_release);
+    bool by_cpu = rn_mode.kind == RN_MODE_RSEQ_CPU;
+    atomic_store_explicit(&pool->open_checked, by_cpu ? POOL_STOPPED : open, memory_order_release);
+    atomic_store_explicit(&pool->open_cpu, by_cpu ? open : POOL_STOPPED, memory_order_release);
+}
+
+void pools_note_others(bool others) {
+    if (atomic_load_explicit(&has_others, memory_order_relaxed) == others)
+        return;
+    lock_take(&drain_lock);
+    atomic_store_explicit(&has_others, others, memory_order_relaxed);
+    struct pool *pool = pools ? atomic_load_explicit(&pools[0], memory_order_relaxed) : NULL;
+    if (pool)
+        pool_set_open(pool, pool_open_for(pool));
+    lock_drop(&drain_lock);
+}
+
 static struct pool *pool_create(uint32_t id) {
     size_t limit = pool_memory();
     struct pool *pool = pool_reserve(limit);
@@ -119,9 +149,7 @@ static struct pool *pool_create(uint32_t id) {
     /* Between fork's handlers its lock is held like all others: pools_unlock_all will drop it. */
     pool->lock = (struct lock){.state = lock_is_fork_owner(), .rank = RANK_POOL};
     pool->id = id;
-    atomic_store_explicit(&pool->open, POOL_STOPPED, memory_order_relaxed);
-    atomic_store_explicit(&pool->open_cpu, POOL_STOPPED, memory_order_relaxed);
-    atomic_store_explicit(pool_open(pool), id, memory_order_relaxed);
+    pool_set_open(pool, id);
     pool->committed = committed;
     pool->limit = (uint32_t)limit;
     pool->next_free = mark + RN_CACHE_LINE;
@@ -331,7 +359,7 @@ static size_t drain_ids(unsigned first, unsigned end, bool all) {
             continue;
         lock_take(&pool->lock);
         atomic_store_explicit(&rn_fast.pool_of[i], closed(), memory_order_relaxed);
-        atomic_store_explicit(pool_open(pool), POOL_STOPPED, memory_order_relaxed);
+        pool_set_open(pool, POOL_STOPPED);
         any = true;
     }
     if (!any)
@@ -344,8 +372,7 @@ static size_t drain_ids(unsigned first, unsigned end, bool all) {
             continue;
         if (stopped)
             bytes += pool_empty(pool);
-        /* release: pairs with the order of the assembly's loads, of `open` and then of the bin, on x86-64 */
-        atomic_store_explicit(pool_open(pool), i, memory_order_release);
+        pool_set_open(pool, i);
         /* release: pairs with the address dependency in the assembly's load of the pool */
         atomic_store_explicit(&rn_fast.pool_of[i], pool, memory_order_release);
         lock_drop(&pool->lock);

@@ -21,8 +21,8 @@
  * Life of a pool, in terms of its id:
  *
  *   absent: pool_of[id] is the closed pool, pools[id] is NULL             --first use of the id--> open
- *   open: both are the pool, whose pool_open is the id                         --drain_ids--> stopped
- *   stopped: pool_of[id] is the closed pool again, pool_open is POOL_STOPPED   --emptied--> open
+ *   open: both are the pool, whose open_checked is the id                         --drain_ids--> stopped
+ *   stopped: pool_of[id] is the closed pool again, open_checked is POOL_STOPPED   --emptied--> open
  *
  * What was committed of it is never unmapped, since a sequence about to be aborted may still read it.
  */
@@ -104,9 +104,10 @@ enum {
 
 struct pool {
     struct bins bins;
-    /* The id, or POOL_STOPPED: as pool_of says it, for the assembly of x86-64. Where ids are cpu_ids in the second
-     * word, and in the first none is ever: the mode that is the newer kernels' has the shorter way. */
-    _Atomic uint32_t open, open_cpu;
+    /* The id, or POOL_STOPPED: as pool_of says it, for the assembly of x86-64, which compares an area's mm_cid with the
+     * first; where that is no proof that the thread has the id, with the second, after a look at the sign of cpu_id;
+     * and where ids are cpu_ids, cpu_id with the third. */
+    _Atomic uint32_t open, open_checked, open_cpu;
     struct lock lock; /* everything below */
     uint32_t id;
     uint32_t next_free; /* offset of the unused rest of the pool's memory */
@@ -125,7 +126,7 @@ struct pool {
 /* What every id leads to that has no open pool, and every thread before it had one. */
 struct closed_pool {
     struct bins bins;
-    uint32_t open, open_cpu;
+    uint32_t open, open_checked, open_cpu;
     uint64_t mark;
 };
 extern const struct closed_pool rn_closed_pool;
@@ -168,7 +169,8 @@ struct fast_path {
 } RN_ALIGNED(RN_CACHE_LINE);
 extern struct fast_path rn_fast;
 
-/* Stand-ins: of threads not seen yet, and of those that must not use any pool (children of vfork). */
+/* Stand-ins: of threads not seen yet, and of those that must not use any pool (children of vfork). Their ids are none
+ * that a pool is open for. */
 extern struct area rn_new_area;
 extern struct area rn_no_area;
 
@@ -193,9 +195,10 @@ struct mode_state {
 };
 extern struct mode_state rn_mode;
 
-/* Where the pool says for which id it is open. */
-static inline _Atomic uint32_t *pool_open(struct pool *pool) {
-    return rn_mode.kind == RN_MODE_RSEQ_CPU ? &pool->open_cpu : &pool->open;
+/* For which id the pool is open, or POOL_STOPPED. */
+static inline uint32_t pool_open_for(struct pool *pool) {
+    bool by_cpu = rn_mode.kind == RN_MODE_RSEQ_CPU;
+    return atomic_load_explicit(by_cpu ? &pool->open_cpu : &pool->open_checked, memory_order_relaxed);
 }
 
 void mode_init(void);
@@ -230,6 +233,10 @@ void pool_age(struct pool *pool, unsigned class_index);
 
 /* pool.c */
 bool pools_init(void);
+/* Opens the pool for its id, or for nobody: POOL_STOPPED. Caller holds drain_lock, or the pool is not known yet. */
+void pool_set_open(struct pool *pool, uint32_t open);
+/* Whether the process has, or had, more threads than the caller from now on; none in fork's child. Takes drain_lock. */
+void pools_note_others(bool others);
 /* The id of the calling thread's pool, or 0 if it has none: a hint. */
 unsigned pool_id(void);
 void *pool_refill(unsigned class_index);

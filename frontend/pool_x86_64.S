@@ -1,12 +1,12 @@
 /* pool_x86_64.S: the fast path and the pool operations for x86-64. Twin of pool_aarch64.S: the same functions in the
  * same order.
  *
- * Rules, from rseq(2) and librseq's documentation: start_ip is the instruction after the store to rseq_cs; inside are
- * the load of the id, then of the pool, or of its `open`, then of the bin, all checks, and as last instruction the
- * single store that commits (rn_move_bin alone also closes the bin inside, which does no harm unfinished); no call; no
- * register that is needed at the restart is written inside. abort_ip is outside, preceded by the signature that the C
- * library registered with, and goes back to the store. A branch out of a section needs no care: the kernel looks at the
- * instruction pointer.
+ * Rules, from rseq(2) and librseq's documentation: start_ip is the instruction after the store to rseq_cs, or one
+ * before (RSEQ_BEGIN_EARLY); inside are the load of the id, then of the pool, or of what it is open for, then of the
+ * bin, all checks, and as last instruction the single store that commits (rn_move_bin alone also closes the bin inside,
+ * which does no harm unfinished); no call; no register that is needed at the restart is written inside. abort_ip is
+ * outside, preceded by the signature that the C library registered with, and goes back to the store or before it. A
+ * branch out of a section needs no care: the kernel looks at the instruction pointer.
  *
  * The pool of malloc and free is the one that the thread used last, if it is open for the thread's id: a comparison
  * leads there, not an address made from the id. What these two store last is a slot, whose address came by the id, the
@@ -15,10 +15,10 @@
  * waits for the whole of the last one: 5 ns each instead of 1.5 and 2. A load that only a branch needs holds nobody up.
  * Loads are in order on this machine, so those of the bin come after that of `open`.
  *
- * Where in the area the id stands is a number in the code, not a word to be loaded: so malloc and free have two
- * sections each, first one by mm_cid (with stand-ins, whose two ids are one), then one by cpu_id, for kernels without
- * mm_cid. In either mode no pool is ever open for the other's. The second one needs no look at the sign: what cpu_id
- * says where there is none is negative, and no pool's open_cpu is, a stopped one's neither.
+ * Malloc and free compare mm_cid first, whose place is a number in the code, and look at nothing else if that fits:
+ * where a thread has no registration mm_cid is 0, and no pool is open there for 0 while the process has other threads
+ * (pool_set_open); in a stand-in that leads nowhere it is no pool's. Who is not let in comes to CHECK_POOL, which looks
+ * at the sign of cpu_id, and compares again. It stands before the function, since there it is out of the way.
  *
  * Register use in the sections: rdx area, rsi pool, rcx class, r11 the bin's `current`, r10 what it holds, a slot's
  * address; r9 is free, and r8 but in rn_pop_batch and the like.
@@ -31,46 +31,61 @@
 	.section .text.hot, "ax", @progbits
 	.p2align 12
 
-/* The rest of a section: what the operation does, if the pool is open for the id, and back to the caller. */
-.macro IF_OPEN id:req, word:req, other:req, operation:req, slow:req
-	mov	\id(%rdx), %r10d
-	cmp	%r10d, \word(%rsi)
-	jne	\other
-	\operation \slow
-	RSEQ_END
-	ret
-	RSEQ_ABORT
+/* The way of those that the first comparison did not let in, where `name`'s sequence begins: before its function. */
+.macro CHECK_POOL name:req
+.Lchecked_\name:
+	cmpl	$0, AREA_CPU(%rdx)
+	js	.Lslow_\name
+	cmp	%r10d, POOL_OPEN_CHECKED(%rsi)
+	je	.Lopen_\name
+	mov	AREA_CPU(%rdx), %r10d
+	cmp	%r10d, POOL_OPEN_CPU(%rsi)
+	je	.Lopen_\name
+	jmp	.Lother_\name
+.endm
+
+/* A function that begins with what it was called with if its sequence is aborted, wherever that was. */
+.macro POOL_FUNCTION name:req
+	.p2align 6
+	.cfi_startproc
+	RSEQ_BEGIN_EARLY
+	CHECK_POOL \name
+	.cfi_endproc
+	FUNCTION \name
+	RSEQ_RESTART
 .endm
 
 /* What the operation does, with the class in ecx, on the thread's own pool; and back to the caller. */
-.macro ENTER_POOL operation:req, slow:req
-.Lenter\@:
+.macro ENTER_POOL name:req, operation:req
+.Lenter_\name:
 	mov	rn_thread@gottpoff(%rip), %r9
 	mov	%fs:(%r9), %rdx
 	mov	%fs:8(%r9), %rsi
-	RSEQ_BEGIN
-	cmpl	$0, AREA_CPU(%rdx)
-	js	\slow
-	IF_OPEN	AREA_CID, POOL_OPEN, .Lby_cpu\@, \operation, \slow
-.Lby_cpu\@:
-	RSEQ_BEGIN
-	IF_OPEN	AREA_CPU, POOL_OPEN_CPU, .Lother\@, \operation, \slow
+	RSEQ_STORE
+	mov	AREA_CID(%rdx), %r10d
+	cmp	%r10d, POOL_OPEN(%rsi)
+	jne	.Lchecked_\name
+.Lopen_\name:
+	\operation .Lslow_\name
+	RSEQ_END
+	ret
+	RSEQ_ABORT
 /* The thread has another id than the pool it used last, or that is stopped, or a signal handler ended the thread's
  * registration just now. Takes the id's pool, and starts again; if that is the closed one, slow. */
-.Lother\@:
+.Lother_\name:
 	mov	rn_fast(%rip), %r8
 	mov	(%rdx,%r8), %r10d
 	test	%r10d, %r10d
-	js	\slow
+	js	.Lslow_\name
 	mov	rn_fast+8(%rip), %r11
 	mov	(%r11,%r10,8), %rsi
 	mov	rn_thread@gottpoff(%rip), %r9
 	mov	%rsi, %fs:8(%r9)
-	cmp	%r10d, POOL_OPEN(%rsi)
-	je	.Lenter\@
+	cmp	%r10d, POOL_OPEN_CHECKED(%rsi)
+	je	.Lenter_\name
 	cmp	%r10d, POOL_OPEN_CPU(%rsi)
-	je	.Lenter\@
-	jmp	\slow
+	je	.Lenter_\name
+	jmp	.Lslow_\name
 .endm
 
 /* Of malloc: the object in rax. `current` and the slot are addressed by a register alone: so Intel's CPUs (Golden Cove
@@ -104,11 +119,12 @@
 .endm
 
 /* malloc(size in rdi):
- *   class = class_table[size <= 1024 ? size : 1008 + ((size + 63) >> 6)]
- *   restart: area->rseq_cs = &pop_cs
- *   start:   if area->cpu_id < 0: slow
- *            pool = thread.pool
- *            if pool.open != area->mm_cid: the same once more, with pool.open_cpu and area->cpu_id; else: other
+ *   restart: class = class_table[size <= 1024 ? size : 1008 + ((size + 63) >> 6)]
+ *            area->rseq_cs = &pop_cs
+ *   start:   pool = thread.pool
+ *            if pool.open != area->mm_cid:
+ *              if area->cpu_id < 0: slow
+ *              if pool.open_checked != area->mm_cid and pool.open_cpu != area->cpu_id: other
  *            slot = pool.current[class]
  *            p    = *slot
  *            if p is the bottom mark: slow
@@ -117,13 +133,13 @@
  *   other:   thread.pool = pool_of[area->id]
  *            if thread.pool is open for the id: restart, else: slow
  */
-.macro ALLOC_BODY slow:req
+.macro ALLOC_BODY name:req, slow:req
 	cmp	$CLASS_FINE_MAX, %rdi
 	ja	.Lcoarse\@
 	lea	class_table(%rip), %rcx
 	movzbl	(%rcx,%rdi), %ecx
 .Lclass\@:
-	ENTER_POOL POP_OBJECT, .Lslow\@
+	ENTER_POOL \name, POP_OBJECT
 .Lcoarse\@:
 	cmp	$CLASS_SIZE_MAX, %rdi
 	ja	.Llarge\@
@@ -134,39 +150,44 @@
 	jmp	.Lclass\@
 .Llarge\@:
 	xor	%ecx, %ecx
-.Lslow\@:
+.Lslow_\name:
 	mov	%ecx, %esi
 	jmp	\slow
 .endm
 
-	FUNCTION malloc
+	POOL_FUNCTION malloc
 	ALIAS rnAlloc, malloc
-	ALLOC_BODY rn_alloc_slow
+	ALLOC_BODY malloc, rn_alloc_slow
 	END malloc
 
 	/* operator new(unsigned long); the forms that stand on it are in cxx.c. */
-	HIDDEN_FUNCTION rn_new
+	.hidden	rn_new
+	POOL_FUNCTION rn_new
 	WEAK_ALIAS _Znwm, rn_new
-	ALLOC_BODY rn_new_slow
+	ALLOC_BODY rn_new, rn_new_slow
 	END rn_new
 
 /* rn_alloc_class(size in rdi, class in esi): malloc from its class on. */
 	HIDDEN_FUNCTION rn_alloc_class
 	mov	%esi, %ecx
-	ENTER_POOL POP_OBJECT, .Lclass_slow
-.Lclass_slow:
+	jmp	.Lenter_rn_alloc_class
+	RSEQ_BEGIN_EARLY
+	CHECK_POOL rn_alloc_class
+	RSEQ_RESTART
+	ENTER_POOL rn_alloc_class, POP_OBJECT
+.Lslow_rn_alloc_class:
 	mov	%ecx, %esi
 	jmp	rn_alloc_slow
 	END rn_alloc_class
 
 /* free(p in rdi):
+ *   restart:
  *   page  = (p - window.whole_base) rotated right by 3, >> 10: a p that is no multiple of 8 lands above the window too
  *   if page >= window's pages and p is NULL: nothing
  *   class = page < window's pages ? window.whole_tags[page]
  *         : p % 8 ? 0 : zero_tags[tag_root[p >> 30] + page in the leaf]
- *   restart: area->rseq_cs = &push_cs
- *   start:   if area->cpu_id < 0: slow
- *            pool = thread.pool
+ *            area->rseq_cs = &push_cs
+ *   start:   pool = thread.pool
  *            if pool.open != area->mm_cid: as malloc
  *            slot = pool.current[class]
  *            if low half of slot >= pool.end[class]: slow
@@ -174,7 +195,7 @@
  *            slot[1] = p
  *   commit:  pool.current[class] = slot + 1
  */
-	FUNCTION free
+	POOL_FUNCTION free
 	ALIAS rnFree, free
 	/* operator delete, and the aligned one: the others stand on these (cxx.c). The alignment is a hint, the pagemap
 	 * decides. */
@@ -189,7 +210,7 @@
 	mov	pagemap_win+PAGEMAP_WHOLE_TAGS(%rip), %rcx
 	movzbl	(%rcx,%rdx), %ecx
 .Lfree_class:
-	ENTER_POOL PUSH_OBJECT, .Lfree_slow
+	ENTER_POOL free, PUSH_OBJECT
 .Lfree_radix:
 	test	%rdi, %rdi
 	je	.Lfree_nothing
@@ -212,7 +233,7 @@
 	ret
 .Lfree_foreign:
 	xor	%ecx, %ecx
-.Lfree_slow:
+.Lslow_free:
 	mov	%ecx, %esi
 	jmp	rn_free_slow
 	END free

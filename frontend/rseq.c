@@ -43,8 +43,8 @@ enum {
 extern const ptrdiff_t __rseq_offset __attribute__((weak));
 extern const unsigned int __rseq_size __attribute__((weak));
 
-struct area rn_new_area = {.cpu_id = RSEQ_UNREGISTERED};
-struct area rn_no_area = {.cpu_id = RSEQ_UNREGISTERED};
+struct area rn_new_area = {.cpu_id = RSEQ_UNREGISTERED, .mm_cid = UINT32_MAX};
+struct area rn_no_area = {.cpu_id = RSEQ_UNREGISTERED, .mm_cid = UINT32_MAX};
 RN_TLS struct thread rn_thread = {.area = &rn_new_area, .pool = &rn_closed_pool};
 
 struct mode_state rn_mode;
@@ -296,8 +296,11 @@ __attribute__((noinline)) void thread_see(void) {
     if (rn_thread.is_seen)
         return;
     rn_thread.is_seen = true;
-    if (atomic_fetch_add_explicit(&threads_seen, 1, memory_order_relaxed) != 0 && lock_is_alone())
-        lock_never_alone();                    /* made behind the C library's back */
+    if (atomic_fetch_add_explicit(&threads_seen, 1, memory_order_relaxed) != 0) {
+        if (lock_is_alone())
+            lock_never_alone(); /* made behind the C library's back */
+        pools_note_others(true);
+    }
     atomic_thread_fence(memory_order_seq_cst); /* pairs with process_has_threads */
 }
 
@@ -330,4 +333,5 @@ void thread_forget_others(void) {
         pool_abandon(id);
         ids_back[ids_back_count++] = id;
     }
+    pools_note_others(false);
 }

@@ -50,6 +50,23 @@
 	RSEQ_BEGIN_AT rdx, r10
 .endm
 
+/* A sequence that begins before the store, so that what is seldom needed stands out of the way of the rest: first
+ * RSEQ_BEGIN_EARLY and that, then RSEQ_RESTART, where an aborted sequence begins anew, then RSEQ_STORE. What lies
+ * between these is aborted, too, if rseq_cs still says so since the thread's last sequence; so until the store only
+ * registers may change, and none that is needed at the restart. */
+.macro RSEQ_BEGIN_EARLY
+	.set section, section + 1
+	RSEQ_OPEN_EARLY %section
+.endm
+
+.macro RSEQ_RESTART
+	RSEQ_RESTART_AT %section
+.endm
+
+.macro RSEQ_STORE
+	RSEQ_STORE_AT %section, rdx, r10
+.endm
+
 .macro RSEQ_END
 	RSEQ_CLOSE %section
 .endm
@@ -60,7 +77,7 @@
 
 	.altmacro
 
-.macro RSEQ_OPEN n, area, scratch
+.macro RSEQ_DESCRIBE n
 	.pushsection __rseq_cs, "aw"
 	.balign 32
 .Lcs_\n\():
@@ -70,10 +87,28 @@
 	.pushsection __rseq_cs_ptr_array, "aw"
 	.quad	.Lcs_\n
 	.popsection
+.endm
+
+.macro RSEQ_OPEN n, area, scratch
+	RSEQ_DESCRIBE \n
 .Lrestart_\n\():
 	lea	.Lcs_\n\()(%rip), %\scratch
 	mov	%\scratch, 8(%\area)
 .Lstart_\n\():
+.endm
+
+.macro RSEQ_OPEN_EARLY n
+	RSEQ_DESCRIBE \n
+.Lstart_\n\():
+.endm
+
+.macro RSEQ_RESTART_AT n
+.Lrestart_\n\():
+.endm
+
+.macro RSEQ_STORE_AT n, area, scratch
+	lea	.Lcs_\n\()(%rip), %\scratch
+	mov	%\scratch, 8(%\area)
 .endm
 
 .macro RSEQ_CLOSE n

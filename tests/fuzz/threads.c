@@ -30,7 +30,7 @@ void pools_check(void) {
         struct pool *pool = atomic_load(&rn_fast.pool_of[id]);
         if ((const void *)pool == &rn_closed_pool)
             continue; /* the id was never used */
-        CHECK(*pool_open(pool) == id);
+        CHECK(pool_open_for(pool) == id);
         size_t bytes = 0;
         for (unsigned i = 1; i < RN_CLASSES; i++) {
             const struct bin_room *room = &pool->room[i];

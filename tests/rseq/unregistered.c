@@ -30,7 +30,8 @@ static void drop(unsigned thread, unsigned operation) {
         atomic_fetch_add(&kept_it, 1);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    (void)argv;
     tap_check_subject();
     if (shadow_init() != 0)
         return 3;
@@ -38,6 +39,15 @@ int main(void) {
         .threads = 16, .operations = 150000, .slots = 100, .largest = 5000, .seed = 21, .each_operation = drop};
     if (&__rseq_size == NULL || __rseq_size == 0) {
         tap_skip("glibc registered no rseq here", "threads without their rseq");
+        return tap_done();
+    }
+    if (argc > 1) { /* the only thread has none, before there is another */
+        drop(0, 700);
+        plan.each_operation = NULL;
+        MODEL_OK(model_run_here(&plan), "alone without rseq");
+        MODEL_OK(model_run(&plan), "threads of a thread without rseq");
+        MODEL_OK(model_run_here(&plan), "afterwards");
+        OK(atomic_load(&gone) == 1, "the registration was dropped");
         return tap_done();
     }
     struct model_result result = model_run(&plan);

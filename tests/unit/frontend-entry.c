@@ -2,6 +2,8 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "backend/backend.h"
 #include "base/os.h"
@@ -26,7 +28,7 @@ static uint32_t top(struct pool *pool) { return bin_current(pool, CLASS); }
 /* The thread's id is that of `own`. What pool a thread used last is a hint: it may be another's, or stopped. */
 static void check_entered(struct pool *own, struct pool *other) {
     size_t size = size_classes[CLASS].size;
-    CHECK(own != other && *pool_open(own) == own->id && *pool_open(other) == other->id);
+    CHECK(own != other && pool_open_for(own) == own->id && pool_open_for(other) == other->id);
     uint32_t others = top(other), owns = top(own);
     rn_thread.pool = other;
     void *block = rnAlloc(size);
@@ -38,12 +40,12 @@ static void check_entered(struct pool *own, struct pool *other) {
     /* As drain_ids stops it: who was there last does not enter either. */
     void *slot = *bin_slot(own, owns);
     rn_fast.pool_of[own->id] = (struct pool *)(uintptr_t)&rn_closed_pool;
-    *pool_open(own) = POOL_STOPPED;
+    pool_set_open(own, POOL_STOPPED);
     block = rnAlloc(size);
     CHECK(block && block != slot && top(own) == owns && *bin_slot(own, owns) == slot);
     rnFree(block);
     CHECK(top(own) == owns);
-    *pool_open(own) = own->id;
+    pool_set_open(own, own->id);
     rn_fast.pool_of[own->id] = own;
     block = rnAlloc(size);
     CHECK(block == slot && top(own) == owns - SLOT);
@@ -78,8 +80,9 @@ static void entered_by_one_id(void *options) {
     rn_thread.area = &areas[0];
     check_entered(pools[0], pools[1]);
 
-    /* Without a registration neither id counts. */
-    areas[0].cpu_id = -1;
+    /* Without a registration neither id counts, though what the kernel leaves behind of them is that of a pool. */
+    areas[0] = (struct area){.cpu_id = -1};
+    pools_note_others(true);
     for (int i = 0; i < 2; i++) {
         uint32_t tops[] = {top(pools[0]), top(pools[1])};
         rn_thread.pool = pools[i];
@@ -89,6 +92,70 @@ static void entered_by_one_id(void *options) {
         CHECK(block && top(pools[0]) == tops[0] && top(pools[1]) == tops[1]);
     }
     rn_thread.area = registered;
+}
+
+/* ---- What mm_cid proves by itself ---- */
+
+static void check_ids(struct pool *const *pools, bool zero_proves) {
+    for (uint32_t id = 0; id < 2; id++) {
+        bool proves = rnMode().kind == RN_MODE_RSEQ_CID && (id != 0 || zero_proves);
+        CHECK(pool_open_for(pools[id]) == id && pools[id]->open == (proves ? id : POOL_STOPPED));
+    }
+}
+
+/* Makes the pools of the ids 0 and 1. */
+static void make_pools(struct pool **pools, const char *options) {
+    CHECK(setenv("RNALLOC_OPTIONS", options, 1) == 0 && rnMode().kind != RN_MODE_THREAD && rn_mode.ids >= 2);
+    struct area areas[] = {{.cpu_id = 0, .mm_cid = 0}, {.cpu_id = 1, .mm_cid = 1}}, *registered = rn_thread.area;
+    for (int i = 0; i < 2; i++) {
+        rn_thread.area = &areas[i];
+        (void)own_pool((void *)&pools[i]);
+    }
+    rn_thread.area = registered;
+}
+
+static void make_thread(void *(*run)(void *), void *argument) {
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, run, argument) == 0 && pthread_join(thread, NULL) == 0);
+}
+
+/* 0 is what a thread without a registration has: so it counts by itself only while there is nobody else. */
+static void zero(void *options) {
+    struct pool *pools[2], *other;
+    make_pools(pools, options);
+    check_ids(pools, true);
+    CHECK(pools_drain(true) > 0); /* stopped and opened again */
+    check_ids(pools, true);
+    make_thread(own_pool, (void *)&other);
+    check_ids(pools, false);
+    CHECK(pools_drain(true) > 0);
+    check_ids(pools, false);
+
+    pid_t child = fork();
+    if (child == 0) {
+        check_ids(pools, true);
+        make_thread(own_pool, (void *)&other);
+        check_ids(pools, false);
+        _exit(0);
+    }
+    int status;
+    CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0);
+    check_ids(pools, false);
+    heap_check();
+}
+
+/* Of a thread that the library did not see being made it knows by the first block, before that is given out. */
+static void *unseen(void *pools) {
+    check_ids(pools, true);
+    rnFree(rnAlloc(size_classes[CLASS].size));
+    check_ids(pools, false);
+    return NULL;
+}
+
+static void unseen_thread(void *options) {
+    struct pool *pools[2];
+    make_pools(pools, options);
+    make_thread(unseen, (void *)pools);
 }
 
 /* ---- A pool that is stopped ---- */
@@ -119,12 +186,12 @@ static void stopped(void *options) {
     pthread_t thread; /* without a second thread there is nobody to wait for */
     CHECK(pthread_create(&thread, NULL, own_pool, (void *)&other) == 0 && pthread_join(thread, NULL) == 0);
     (void)own_pool((void *)&stopped_pool);
-    CHECK(*pool_open(stopped_pool) == stopped_pool->id);
+    CHECK(pool_open_for(stopped_pool) == stopped_pool->id);
     bool by_cpu = rnMode().kind == RN_MODE_RSEQ_CPU; /* in the other mode's word the pool is open for nobody */
-    CHECK((by_cpu ? stopped_pool->open : stopped_pool->open_cpu) == POOL_STOPPED);
+    CHECK((by_cpu ? stopped_pool->open_checked : stopped_pool->open_cpu) == POOL_STOPPED);
     script_play(&(struct script){.before_membarrier = between});
     CHECK(pools_drain(true) > 0 && times == 1);
-    CHECK(*pool_open(stopped_pool) == stopped_pool->id && rn_fast.pool_of[stopped_pool->id] == stopped_pool);
+    CHECK(pool_open_for(stopped_pool) == stopped_pool->id && rn_fast.pool_of[stopped_pool->id] == stopped_pool);
     own_pool((void *)&other);
     CHECK(other == stopped_pool && top(other) > other->room[CLASS].base);
 }
@@ -275,6 +342,13 @@ static void test_entered(void **state) {
     assert_int_equal(child_fails(entered_by_one_id, (char[]){"helper=0,cid=0"}), 0);
 }
 
+static void test_zero(void **state) {
+    (void)state;
+    assert_int_equal(child_fails(zero, (char[]){"helper=0"}), 0);
+    assert_int_equal(child_fails(zero, (char[]){"helper=0,cid=0"}), 0);
+    assert_int_equal(child_fails(unseen_thread, (char[]){"helper=0"}), 0);
+}
+
 static void test_stopped(void **state) {
     (void)state;
     assert_int_equal(child_fails(stopped, (char[]){"helper=0"}), 0);
@@ -304,9 +378,13 @@ static void test_closed_by_a_move(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_entered),      cmocka_unit_test(test_stopped),
-        cmocka_unit_test(test_placed),       cmocka_unit_test(test_across_the_sign),
-        cmocka_unit_test(test_not_mine),     cmocka_unit_test(test_closed_by_a_move),
+        cmocka_unit_test(test_entered),
+        cmocka_unit_test(test_stopped),
+        cmocka_unit_test(test_zero),
+        cmocka_unit_test(test_placed),
+        cmocka_unit_test(test_across_the_sign),
+        cmocka_unit_test(test_not_mine),
+        cmocka_unit_test(test_closed_by_a_move),
         cmocka_unit_test(test_whole_window),
     };
     return cmocka_run_group_tests_name("entry", tests, NULL, NULL);

@@ -74,14 +74,18 @@ static uintptr_t run_find_roomy(size_t pages) {
     return hp ? hp->base : 0;
 }
 
-/* Whether so much of the run is yet to be made writable as the system is asked about. Holds the lock. An absurd size is
- * refused, as mmap(2) would refuse it, before tables for it are made; but a refusal says nothing of memory that is
- * there already. */
-static bool needs_much(uintptr_t start, size_t pages) {
+/* Of a found run that the system refused: gives it back, and is true, if so much of it is yet to be made writable as
+ * the system is asked about. Holds the lock. An absurd size is refused, as mmap(2) would refuse it, before tables for
+ * it are made; but a refusal says nothing of memory that is there already. */
+static bool give_up_refused(uintptr_t start, size_t pages) {
     size_t more = 0;
-    for (uintptr_t at = round_down(start, HP_SIZE); at < start + (pages << RN_PAGE_SHIFT); at += HP_SIZE)
+    uintptr_t whole = round_up(start, HP_SIZE), end = round_up(start + (pages << RN_PAGE_SHIFT), HP_SIZE);
+    for (uintptr_t at = round_down(start, HP_SIZE); at < end; at += HP_SIZE)
         more += HP_PAGES - hp_of(at)->committed;
-    return more >= OS_ASK_FROM >> RN_PAGE_SHIFT;
+    if (more < OS_ASK_FROM >> RN_PAGE_SHIFT)
+        return false;
+    range_insert(hp_of(whole), (end - whole) >> HP_SHIFT);
+    return true;
 }
 
 /* *clean: no page was resident before, and *donated: but some are now. */
@@ -107,8 +111,7 @@ static uintptr_t run_alloc(const struct wish *wish, bool *clean, bool *donated) 
         lock_take(&backend_lock);
         start = run_find(wish);
     }
-    if (refused && needs_much(start, pages)) {
-        range_insert(hp_of(start), (pages + HP_PAGES - 1) / HP_PAGES);
+    if (refused && give_up_refused(start, pages)) {
         lock_drop(&backend_lock);
         return 0;
     }
@@ -243,12 +246,7 @@ int backend_extend(uintptr_t start, size_t pages, size_t wanted) {
     bool refused = os_is_too_much(more << RN_PAGE_SHIFT);
     lock_take(&backend_lock);
     plan.sample_from = end;
-    bool fits = run_take_after(end, more);
-    if (fits && refused && needs_much(end, more)) {
-        uintptr_t whole = round_up(end, HP_SIZE);
-        range_insert(hp_of(whole), (round_up(end + (more << RN_PAGE_SHIFT), HP_SIZE) - whole) >> HP_SHIFT);
-        fits = false;
-    }
+    bool fits = run_take_after(end, more) && !(refused && give_up_refused(end, more));
     size_t taken = more;
     if (fits) {
         taken = commit_donate(&plan, end, more);

@@ -294,20 +294,19 @@ void commit_block(struct commit *plan, size_t pages, size_t blocks) {
 
 int run_commit(uintptr_t start, size_t pages, size_t taken, struct commit *plan) {
     int error = plan_commit(plan);
-    if (plan->donations && !donations_do(plan, error == 0)) {
+    bool lost = plan->donations && !donations_do(plan, error == 0);
+    if (error || lost) {
         lock_take(&backend_lock);
         block_count(-plan->block_pages, -plan->blocks);
-        lock_drop(&backend_lock);
-        return -ENOMEM; /* and the run stays in use for ever: parts of it belong to somebody else now */
-    }
-    if (error) {
-        lock_take(&backend_lock);
-        block_count(-plan->block_pages, -plan->blocks);
-        advise_note(plan->huge_start, plan->huge_end, false);
-        run_undirty(start, taken, false);
+        if (!lost) {
+            advise_note(plan->huge_start, plan->huge_end, false);
+            run_undirty(start, taken, false);
+        }
         lock_drop(&backend_lock);
         pages = 0;
     }
+    if (lost)
+        return -ENOMEM; /* and the run stays in use for ever: parts of it belong to somebody else now */
     if (pages < taken)
         backend_free(start + (pages << RN_PAGE_SHIFT), taken - pages);
     return error;

@@ -85,6 +85,8 @@ static size_t pool_budget(void) {
     return max_size(option_get(OPT_POOL_KIB) << 10, min_size(share, BUDGET_MOST));
 }
 
+void pools_room_add(size_t change) { shared_add(&capacity_total, change); }
+
 size_t pools_room(void) { return pools_can_drain() ? atomic_load_explicit(&capacity_total, memory_order_relaxed) : 0; }
 
 void capacity_change(struct pool *pool, struct bin_room *room, uint32_t capacity, size_t size) {
@@ -93,7 +95,7 @@ void capacity_change(struct pool *pool, struct bin_room *room, uint32_t capacity
     __atomic_store_n(&pool->capacity_bytes, pool->capacity_bytes + change, __ATOMIC_RELAXED);
     if (size >= POOL_BIG)
         __atomic_store_n(&pool->big_bytes, pool->big_bytes + change, __ATOMIC_RELAXED);
-    shared_add(&capacity_total, change);
+    pools_room_add(change);
 }
 
 /* Takes half the capacity from a bin that stood still since the last look. What it holds beyond that goes to the spans:

@@ -54,7 +54,7 @@ RN_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attributes
     library_init();
     if (!process_has_threads())
         stop_prepare();
-    pools_note_others(true);
+    pools_note_others();
     thread_count();
     int error = real_pthread_create(thread, attributes, start, argument);
     if (error == EAGAIN && trim_retreat(0)) /* perhaps our free memory is what its stack wants */

@@ -14,6 +14,7 @@ _Static_assert(sizeof(struct area) == 32, "the kernel's first area size");
 _Static_assert(offsetof(struct pool, bins.end) == POOL_END, "the assembly finds it there");
 _Static_assert(offsetof(struct pool, open) == POOL_OPEN && offsetof(struct pool, open_checked) == POOL_OPEN_CHECKED,
                "and these");
+_Static_assert(POOL_OPEN % 8 == 0 && POOL_OPEN_CHECKED == POOL_OPEN + 4, "by one load");
 _Static_assert(offsetof(struct closed_pool, open) == POOL_OPEN, "and of the closed pool, too,");
 _Static_assert(offsetof(struct closed_pool, open_checked) == POOL_OPEN_CHECKED, "in each way");
 _Static_assert(offsetof(struct closed_pool, open_cpu) == POOL_OPEN_CPU &&
@@ -99,14 +100,17 @@ static struct pool *pool_reserve(size_t limit) {
     return start;
 }
 
-static _Atomic bool has_others; /* written under drain_lock */
+/* ---- The only thread ---- */
+
+/* The only thread that is known, while there is no other; else NULL. Written under drain_lock; never followed. */
+static const struct thread *_Atomic alone;
 
 /* A thread that ended its registration has an mm_cid of 0, which the kernel leaves behind: so 0 proves nothing, unless
  * there is no other thread to meet that one in the pool. */
 void pool_set_open(struct pool *pool, uint32_t open) {
     bool proves = rn_mode.kind == RN_MODE_THREAD;
     if (rn_mode.kind == RN_MODE_RSEQ_CID)
-        proves = open != 0 || !atomic_load_explicit(&has_others, memory_order_relaxed);
+        proves = open != 0 || atomic_load_explicit(&alone, memory_order_relaxed);
     /* release: pairs with the order of the assembly's loads, of these and then of the bin, on x86-64 */
     atomic_store_explicit(&pool->open, proves ? open : POOL_STOPPED, memory_order_release);
     bool by_cpu = rn_mode.kind == RN_MODE_RSEQ_CPU;
@@ -114,14 +118,57 @@ void pool_set_open(struct pool *pool, uint32_t open) {
     atomic_store_explicit(&pool->open_cpu, by_cpu ? open : POOL_STOPPED, memory_order_release);
 }
 
-void pools_note_others(bool others) {
-    if (atomic_load_explicit(&has_others, memory_order_relaxed) == others)
+static struct pool *pool_zero(void) { return pools ? atomic_load_explicit(&pools[0], memory_order_relaxed) : NULL; }
+
+void pools_note_alone(bool is_alone) {
+    atomic_store_explicit(&alone, is_alone ? &rn_thread : NULL, memory_order_relaxed);
+    if (pool_zero())
+        pool_set_open(pool_zero(), pool_open_for(pool_zero()));
+}
+
+/* The pool 0 that was left to the first thread, until that has emptied it. */
+static struct {
+    const struct thread *_Atomic owner; /* NULL: there is none */
+    struct pool *_Atomic pool;
+    size_t room; /* that it had then */
+} left;
+
+/* The first thread may have ended its registration, and be amid the pool now, where nothing will restart it. Whether
+ * that is so nobody can say: it may have a registration again. So the pool is left to it, and the id gets another.
+ * Holds drain_lock. */
+static void pool_leave(struct pool *pool, const struct thread *first) {
+    lock_take(&pool->lock); /* who changes capacities ends that first; nobody begins, where pool_of has another */
+    pool_set_open(pool, POOL_STOPPED);
+    atomic_store_explicit(&rn_fast.pool_of[0], closed(), memory_order_relaxed);
+    atomic_store_explicit(&pools[0], NULL, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&pools_made, 1, memory_order_relaxed);
+    left.room = __atomic_load_n(&pool->capacity_bytes, __ATOMIC_RELAXED);
+    pools_room_add(-left.room);
+    atomic_store_explicit(&left.pool, pool, memory_order_release);   /* pairs with the acquire in pool_at */
+    atomic_store_explicit(&left.owner, first, memory_order_relaxed); /* left_empty looks again under the lock */
+    lock_drop(&pool->lock);
+    if (lock_is_fork_owner())
+        lock_reset(&pool->lock); /* pools_unlock_all will not find it */
+}
+
+void pools_end_alone(void) {
+    const struct thread *first = atomic_load_explicit(&alone, memory_order_relaxed);
+    struct pool *pool = pool_zero();
+    if (first && pool && rn_mode.kind == RN_MODE_RSEQ_CID) {
+        if (first == &rn_thread)
+            atomic_store_explicit(&pool->open, POOL_STOPPED, memory_order_relaxed);
+        else
+            pool_leave(pool, first);
+    }
+    /* release: pairs with the acquire in pools_note_others: whoever sees NULL sees the pool closed, or left */
+    atomic_store_explicit(&alone, NULL, memory_order_release);
+}
+
+void pools_note_others(void) {
+    if (!atomic_load_explicit(&alone, memory_order_acquire))
         return;
     lock_take(&drain_lock);
-    atomic_store_explicit(&has_others, others, memory_order_relaxed);
-    struct pool *pool = pools ? atomic_load_explicit(&pools[0], memory_order_relaxed) : NULL;
-    if (pool)
-        pool_set_open(pool, pool_open_for(pool));
+    pools_end_alone();
     lock_drop(&drain_lock);
 }
 
@@ -196,6 +243,52 @@ static struct pool *current_pool(void) {
     return current_id(&id) ? pool_get(id) : NULL;
 }
 
+/* Empties a pool that nobody can enter. Holds its lock, or has it for itself. */
+static size_t pool_empty(struct pool *pool) {
+    size_t bytes = 0;
+    for (unsigned i = 1; i < RN_CLASSES; i++) {
+        struct bin_room *room = &pool->room[i];
+        uint32_t count = (bin_current(pool, i) - room->base) / SLOT;
+        /* Before the objects go: whoever gets one from the middle tier must not see it on top here (pool_top_is). */
+        bin_clear(pool, i, room->base);
+        if (count)
+            middle_put(pool->id, i, bin_slot(pool, room->base + SLOT), count);
+        bytes += (size_t)count * size_classes[i].size;
+        capacity_change(pool, room, 0, size_classes[i].size);
+        room->overflowed = false;
+        room->learned = 0;
+    }
+    return bytes;
+}
+
+/* Of a pool that was left to a thread that is amid no pool, or gone. Holds drain_lock. */
+static void left_give(void) {
+    pools_room_add(left.room);
+    (void)pool_empty(atomic_load_explicit(&left.pool, memory_order_relaxed));
+    atomic_store_explicit(&left.pool, NULL, memory_order_relaxed);
+    atomic_store_explicit(&left.owner, NULL, memory_order_relaxed);
+}
+
+/* From slow paths, where a thread is amid no pool: in its signal handlers, if it has no registration, it must not come
+ * here. A child of clone may share its storage, and come too. */
+static void left_empty(void) {
+    if (RN_LIKELY(atomic_load_explicit(&left.owner, memory_order_relaxed) != &rn_thread))
+        return;
+    lock_take(&drain_lock);
+    if (atomic_load_explicit(&left.owner, memory_order_relaxed) == &rn_thread)
+        left_give();
+    lock_drop(&drain_lock);
+}
+
+/* A signal handler may call fork, while what it interrupted is amid the pool that was left to it: then there is no
+ * other that could be left. */
+void pools_forget_others(bool is_seen) {
+    const struct thread *owner = atomic_load_explicit(&left.owner, memory_order_relaxed);
+    if (owner && owner != &rn_thread)
+        left_give();
+    pools_note_alone(is_seen && owner != &rn_thread);
+}
+
 /* ---- Refill and drain ---- */
 
 /* How many objects to move at once for a bin of this capacity. */
@@ -231,6 +324,7 @@ static size_t objects_fetch(struct pool *pool, unsigned class_index, void **batc
 /* You are here because the bin was empty. Grows it if it overflowed before, or is smaller than a batch; fetches a
  * batch; keeps one object for the caller. Should the thread move meanwhile, the rest lands where it is then. */
 void *pool_refill(unsigned class_index) {
+    left_empty();
     struct pool *pool = current_pool();
     void *batch[BATCH_MOST];
     if (!pool)
@@ -257,6 +351,7 @@ void *pool_refill(unsigned class_index) {
 /* You are here because the bin was full, or absent, or its top is the same object. Makes room, and puts the object into
  * it. */
 void pool_overflow(unsigned class_index, void *object) {
+    left_empty();
     struct pool *pool = current_pool();
     void *batch[BATCH_MOST + 1];
     if (!pool) {
@@ -297,9 +392,15 @@ static size_t pool_free_bytes(struct pool *pool) {
     return bytes;
 }
 
+/* Of each id in turn, and the one that was left. */
+static struct pool *pool_at(unsigned i) {
+    /* acquire: pairs with the release in pool_get, and in pool_leave */
+    return atomic_load_explicit(i < rn_mode.ids ? &pools[i] : &left.pool, memory_order_acquire);
+}
+
 void pools_count_free(size_t *objects) {
-    for (unsigned i = 0; pools && i < rn_mode.ids; i++) {
-        struct pool *pool = atomic_load_explicit(&pools[i], memory_order_acquire); /* pairs with pool_get's release */
+    for (unsigned i = 0; pools && i <= rn_mode.ids; i++) {
+        struct pool *pool = pool_at(i);
         for (unsigned c = 1; pool && c < RN_CLASSES; c++)
             objects[c] += bin_objects(pool, c);
     }
@@ -307,28 +408,9 @@ void pools_count_free(size_t *objects) {
 
 size_t pools_free_bytes(void) {
     size_t bytes = 0;
-    for (unsigned i = 0; pools && i < rn_mode.ids; i++) {
-        struct pool *pool = atomic_load_explicit(&pools[i], memory_order_acquire); /* pairs with pool_get's release */
-        if (pool)
-            bytes += pool_free_bytes(pool);
-    }
-    return bytes;
-}
-
-/* Empties a pool that nobody can enter. Holds its lock. */
-static size_t pool_empty(struct pool *pool) {
-    size_t bytes = 0;
-    for (unsigned i = 1; i < RN_CLASSES; i++) {
-        struct bin_room *room = &pool->room[i];
-        uint32_t count = (bin_current(pool, i) - room->base) / SLOT;
-        /* Before the objects go: whoever gets one from the middle tier must not see it on top here (pool_top_is). */
-        bin_clear(pool, i, room->base);
-        if (count)
-            middle_put(pool->id, i, bin_slot(pool, room->base + SLOT), count);
-        bytes += (size_t)count * size_classes[i].size;
-        capacity_change(pool, room, 0, size_classes[i].size);
-        room->overflowed = false;
-        room->learned = 0;
+    for (unsigned i = 0; pools && i <= rn_mode.ids; i++) {
+        struct pool *pool = pool_at(i);
+        bytes += pool ? pool_free_bytes(pool) : 0;
     }
     return bytes;
 }
@@ -407,6 +489,7 @@ size_t pools_drain(bool all) {
     if (rn_thread.area == &rn_new_area)
         thread_register();
     thread_see();
+    left_empty();
     if (!rn_mode.can_stop)
         return all ? drain_own() : 0;
     lock_take(&drain_lock);

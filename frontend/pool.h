@@ -16,13 +16,15 @@
  *
  * Who writes: `current` and the slots only in a restartable sequence on the pool's id (pool_x86_64.S, pool_aarch64.S),
  * or by the holder of the drain lock while the pool is stopped. `end` likewise. `open` by the holder of the drain lock.
- * Everything behind `lock` by the holder of `lock`.
+ * Everything behind `lock` by the holder of `lock`, and of a pool that was left, of the drain lock.
  *
  * Life of a pool, in terms of its id:
  *
  *   absent: pool_of[id] is the closed pool, pools[id] is NULL             --first use of the id--> open
  *   open: both are the pool, whose open_checked is the id                         --drain_ids--> stopped
  *   stopped: pool_of[id] is the closed pool again, open_checked is POOL_STOPPED   --emptied--> open
+ *
+ * and for id 0, once: open --pool_leave--> absent, and a pool that only left_give empties.
  *
  * What was committed of it is never unmapped, since a sequence about to be aborted may still read it.
  */
@@ -104,11 +106,11 @@ enum {
 
 struct pool {
     struct bins bins;
-    /* The id, or POOL_STOPPED: as pool_of says it, for the assembly of x86-64, which compares an area's mm_cid with the
-     * first; where that is no proof that the thread has the id, with the second, after a look at the sign of cpu_id;
-     * and where ids are cpu_ids, cpu_id with the third. */
-    _Atomic uint32_t open, open_checked, open_cpu;
-    struct lock lock; /* everything below */
+    /* The id, or POOL_STOPPED: as pool_of says it, for the assembly of x86-64. */
+    _Atomic uint32_t open;         /* of threads whose mm_cid is that, and proves that they have it */
+    _Atomic uint32_t open_checked; /* whose mm_cid is that, and cpu_id has no sign */
+    _Atomic uint32_t open_cpu;     /* whose cpu_id is that, where ids are cpu_ids */
+    struct lock lock;              /* everything below */
     uint32_t id;
     uint32_t next_free; /* offset of the unused rest of the pool's memory */
     uint32_t committed;
@@ -227,6 +229,7 @@ bool bin_grow(struct pool *pool, unsigned class_index);
 void capacity_change(struct pool *pool, struct bin_room *room, uint32_t capacity, size_t size);
 /* Bytes that the bins of all pools may hold; 0 where the helper could not empty them. */
 size_t pools_room(void);
+void pools_room_add(size_t change);
 /* The heap is larger than ever lately: looks at some bins, for what stands still in them keeps spans from serving other
  * classes. */
 void pool_age(struct pool *pool, unsigned class_index);
@@ -235,8 +238,14 @@ void pool_age(struct pool *pool, unsigned class_index);
 bool pools_init(void);
 /* Opens the pool for its id, or for nobody: POOL_STOPPED. Caller holds drain_lock, or the pool is not known yet. */
 void pool_set_open(struct pool *pool, uint32_t open);
-/* Whether the process has, or had, more threads than the caller from now on; none in fork's child. Takes drain_lock. */
-void pools_note_others(bool others);
+/* The calling thread is the only one that is known, or nobody is. Holds drain_lock. */
+void pools_note_alone(bool is_alone);
+/* Another comes: by itself, before it is given a block. Holds drain_lock. */
+void pools_end_alone(void);
+/* The same, called by who makes it, amid no pool. */
+void pools_note_others(void);
+/* In fork's child, which has the calling thread only. Holds all locks. */
+void pools_forget_others(bool is_seen);
 /* The id of the calling thread's pool, or 0 if it has none: a hint. */
 unsigned pool_id(void);
 void *pool_refill(unsigned class_index);

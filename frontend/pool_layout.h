@@ -4,8 +4,8 @@
 #define FRONTEND_POOL_LAYOUT_H
 
 #define POOL_END 1040          /* struct pool: `end` of the bins, */
-#define POOL_OPEN 1560         /* and behind them `open` */
-#define POOL_OPEN_CHECKED 1564 /* `open_checked` */
+#define POOL_OPEN 1560         /* and behind them `open`, */
+#define POOL_OPEN_CHECKED 1564 /* in the same eight bytes `open_checked`, */
 #define POOL_OPEN_CPU 1568     /* and `open_cpu` */
 #define AREA_CPU 4             /* struct area: cpu_id */
 #define AREA_CID 24            /* and mm_cid */

@@ -16,12 +16,13 @@
  * Loads are in order on this machine, so those of the bin come after that of `open`.
  *
  * Malloc and free compare mm_cid first, whose place is a number in the code, and look at nothing else if that fits:
- * where a thread has no registration mm_cid is 0, and no pool is open there for 0 while the process has other threads
+ * where a thread has no registration mm_cid is 0, and no pool's `open` is 0 while other threads are known
  * (pool_set_open); in a stand-in that leads nowhere it is no pool's. Who is not let in comes to CHECK_POOL, which looks
- * at the sign of cpu_id, and compares again. It stands before the function, since there it is out of the way.
+ * at the sign of cpu_id, and compares again, with `open_checked`, that was loaded with `open` at once. It stands before
+ * the function, since there it is out of the way.
  *
  * Register use in the sections: rdx area, rsi pool, rcx class, r11 the bin's `current`, r10 what it holds, a slot's
- * address; r9 is free, and r8 but in rn_pop_batch and the like.
+ * address; r9 what the pool is open for, then free; r8 is free but in rn_pop_batch and the like.
  */
 #include "frontend/class_index.h"
 #include "frontend/pool_layout.h"
@@ -31,12 +32,14 @@
 	.section .text.hot, "ax", @progbits
 	.p2align 12
 
-/* The way of those that the first comparison did not let in, where `name`'s sequence begins: before its function. */
+/* The way of those that the first comparison did not let in, where `name`'s sequence begins: before its function. The
+ * upper half of r9 is open_checked. */
 .macro CHECK_POOL name:req
 .Lchecked_\name:
 	cmpl	$0, AREA_CPU(%rdx)
 	js	.Lslow_\name
-	cmp	%r10d, POOL_OPEN_CHECKED(%rsi)
+	shr	$32, %r9
+	cmp	%r9d, %r10d
 	je	.Lopen_\name
 	mov	AREA_CPU(%rdx), %r10d
 	cmp	%r10d, POOL_OPEN_CPU(%rsi)
@@ -47,10 +50,13 @@
 /* A function that begins with what it was called with if its sequence is aborted, wherever that was. */
 .macro POOL_FUNCTION name:req
 	.p2align 6
+	.type	\name\().check, @function
+\name\().check:
 	.cfi_startproc
 	RSEQ_BEGIN_EARLY
 	CHECK_POOL \name
 	.cfi_endproc
+	.size	\name\().check, . - \name\().check
 	FUNCTION \name
 	RSEQ_RESTART
 .endm
@@ -63,7 +69,8 @@
 	mov	%fs:8(%r9), %rsi
 	RSEQ_STORE
 	mov	AREA_CID(%rdx), %r10d
-	cmp	%r10d, POOL_OPEN(%rsi)
+	mov	POOL_OPEN(%rsi), %r9
+	cmp	%r9d, %r10d
 	jne	.Lchecked_\name
 .Lopen_\name:
 	\operation .Lslow_\name
@@ -118,10 +125,10 @@
 	mov	%r10, (%r11)
 .endm
 
-/* malloc(size in rdi):
+/* malloc(size in rdi); the section begins before all of this:
  *   restart: class = class_table[size <= 1024 ? size : 1008 + ((size + 63) >> 6)]
+ *   enter:   area = thread.area, pool = thread.pool
  *            area->rseq_cs = &pop_cs
- *   start:   pool = thread.pool
  *            if pool.open != area->mm_cid:
  *              if area->cpu_id < 0: slow
  *              if pool.open_checked != area->mm_cid and pool.open_cpu != area->cpu_id: other
@@ -131,7 +138,7 @@
  *            prefetch slot[-1]
  *   commit:  pool.current[class] = slot - 1
  *   other:   thread.pool = pool_of[area->id]
- *            if thread.pool is open for the id: restart, else: slow
+ *            if thread.pool is open for the id: enter, else: slow
  */
 .macro ALLOC_BODY name:req, slow:req
 	cmp	$CLASS_FINE_MAX, %rdi
@@ -186,8 +193,8 @@
  *   if page >= window's pages and p is NULL: nothing
  *   class = page < window's pages ? window.whole_tags[page]
  *         : p % 8 ? 0 : zero_tags[tag_root[p >> 30] + page in the leaf]
+ *   enter:   area = thread.area, pool = thread.pool
  *            area->rseq_cs = &push_cs
- *   start:   pool = thread.pool
  *            if pool.open != area->mm_cid: as malloc
  *            slot = pool.current[class]
  *            if low half of slot >= pool.end[class]: slow

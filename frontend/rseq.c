@@ -291,16 +291,28 @@ static bool is_registered(struct area *area) {
     return false;
 }
 
-/* Not inlined: ThreadSanitizer's build refuses fences inside of other functions. */
+/* Made behind the C library's back. */
+static void doubt_alone(void) {
+    if (lock_is_alone())
+        lock_never_alone();
+}
+
+/* Under drain_lock: in a child of fork no new thread is counted before thread_forget_others has been there. Not
+ * inlined: ThreadSanitizer's build refuses fences inside of other functions. */
 __attribute__((noinline)) void thread_see(void) {
     if (rn_thread.is_seen)
         return;
+    if (atomic_load_explicit(&threads_seen, memory_order_relaxed) != 0)
+        doubt_alone(); /* before the lock, which else would be taken as if by the only thread */
+    lock_take(&drain_lock);
     rn_thread.is_seen = true;
-    if (atomic_fetch_add_explicit(&threads_seen, 1, memory_order_relaxed) != 0) {
-        if (lock_is_alone())
-            lock_never_alone(); /* made behind the C library's back */
-        pools_note_others(true);
+    if (atomic_fetch_add_explicit(&threads_seen, 1, memory_order_relaxed) == 0) {
+        pools_note_alone(true);
+    } else {
+        doubt_alone();
+        pools_end_alone();
     }
+    lock_drop(&drain_lock);
     atomic_thread_fence(memory_order_seq_cst); /* pairs with process_has_threads */
 }
 
@@ -322,7 +334,8 @@ void thread_register(void) {
     errno = saved;
 }
 
-/* A thread that never allocated before it forked is yet to be counted: twice would look like two threads. */
+/* A thread that never allocated before it forked is yet to be counted: twice would look like two threads. Holds all
+ * locks, as fork's prepare took them. */
 void thread_forget_others(void) {
     atomic_store_explicit(&threads_seen, rn_thread.is_seen, memory_order_relaxed);
     atomic_store_explicit(&threads_live, rn_thread.counted == COUNTED, memory_order_relaxed);
@@ -333,5 +346,5 @@ void thread_forget_others(void) {
         pool_abandon(id);
         ids_back[ids_back_count++] = id;
     }
-    pools_note_others(false);
+    pools_forget_others(rn_thread.is_seen);
 }

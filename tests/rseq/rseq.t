@@ -84,6 +84,8 @@ for my $env ({}, {%off}, (subject() eq 'rnalloc' ? ({RNALLOC_OPTIONS => 'rseq=0'
     child_tap("$_ children $label", run_program({env => $env}, "$bin/shared_vm", $_)) for qw(vfork clone);
     child_tap("unregistered threads $label", run_program({env => $env}, "$bin/unregistered"));
     child_tap("unregistered, alone $label", run_program({env => $env}, "$bin/unregistered", 'alone'));
+    child_tap("amid malloc $label", run_program({env => $env}, "$bin/amid"));
+    child_tap("amid malloc, again $label", run_program({env => $env}, "$bin/amid", 'again'));
     child_tap("threads by clone $label", run_program({env => $env}, "$bin/raw_thread"));
     child_tap("sandbox $label", run_program({env => $env}, "$bin/sandbox"));
 }

@@ -82,7 +82,7 @@ static void entered_by_one_id(void *options) {
 
     /* Without a registration neither id counts, though what the kernel leaves behind of them is that of a pool. */
     areas[0] = (struct area){.cpu_id = -1};
-    pools_note_others(true);
+    pools_note_others();
     for (int i = 0; i < 2; i++) {
         uint32_t tops[] = {top(pools[0]), top(pools[1])};
         rn_thread.pool = pools[i];
@@ -126,6 +126,7 @@ static void zero(void *options) {
     check_ids(pools, true);
     CHECK(pools_drain(true) > 0); /* stopped and opened again */
     check_ids(pools, true);
+    pools_note_others(); /* as the wrapper of pthread_create does */
     make_thread(own_pool, (void *)&other);
     check_ids(pools, false);
     CHECK(pools_drain(true) > 0);
@@ -134,6 +135,7 @@ static void zero(void *options) {
     pid_t child = fork();
     if (child == 0) {
         check_ids(pools, true);
+        pools_note_others();
         make_thread(own_pool, (void *)&other);
         check_ids(pools, false);
         _exit(0);
@@ -144,18 +146,103 @@ static void zero(void *options) {
     heap_check();
 }
 
-/* Of a thread that the library did not see being made it knows by the first block, before that is given out. */
+/* Of a thread that the library did not see being made it knows by the first block. Nobody can say by then whether the
+ * first thread is amid its pool, with a registration or without: so that is left to it, before the block is given out.
+ */
 static void *unseen(void *pools) {
+    struct pool *zero = *(struct pool **)pools;
+    uint32_t before = top(zero);
     check_ids(pools, true);
+    struct rn_stats stats;
     rnFree(rnAlloc(size_classes[CLASS].size));
-    check_ids(pools, false);
+    CHECK(zero->open == POOL_STOPPED && zero->open_checked == POOL_STOPPED && top(zero) == before);
+    rnStats(&stats);
+    CHECK(stats.pool_free >= (before - zero->room[CLASS].base) / SLOT * size_classes[CLASS].size);
+
+    /* The id gets another. */
+    struct area next = {.cpu_id = 0, .mm_cid = 0}, *registered = rn_thread.area;
+    struct pool *other;
+    rn_thread.area = &next;
+    (void)own_pool((void *)&other);
+    rn_thread.area = registered;
+    CHECK(other != zero && pool_open_for(other) == 0 && other->open == POOL_STOPPED && top(zero) == before);
     return NULL;
+}
+
+/* The child of the first thread, which may be amid the pool: in a signal handler it may fork. */
+static void child_of_the_first(struct pool *const *pools) {
+    uint32_t before = top(pools[0]);
+    pid_t child = fork();
+    if (child == 0) {
+        CHECK(top(pools[0]) == before && before > pools[0]->room[CLASS].base);
+        rnFree(rnAlloc(size_classes[CLASS + 1].size));
+        CHECK(top(pools[0]) == pools[0]->room[CLASS].base);
+        heap_check();
+        _exit(0);
+    }
+    int status;
+    CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0);
 }
 
 static void unseen_thread(void *options) {
     struct pool *pools[2];
     make_pools(pools, options);
+    size_t room = pools_room();
+    unsigned count = pools_count();
+    CHECK(top(pools[0]) > pools[0]->room[CLASS].base);
     make_thread(unseen, (void *)pools);
+    CHECK(rn_fast.pool_of[1] == pools[1] && pools_count() >= count);
+    child_of_the_first(pools);
+    /* The first thread empties it, when it is surely amid no pool. */
+    rnFree(rnAlloc(size_classes[CLASS + 1].size));
+    CHECK(top(pools[0]) == pools[0]->room[CLASS].base && pools[0]->capacity_bytes == 0 && room != 0);
+    CHECK(pools_drain(true) > 0 && pools_room() == 0);
+    heap_check();
+}
+
+/* Or a child without it. */
+static void *leave_and_fork(void *pools) {
+    struct pool *zero = *(struct pool **)pools;
+    rnFree(rnAlloc(size_classes[CLASS].size));
+    CHECK(top(zero) > zero->room[CLASS].base);
+    pid_t child = fork();
+    if (child == 0) {
+        CHECK(top(zero) == zero->room[CLASS].base);
+        heap_check();
+        _exit(0);
+    }
+    int status;
+    CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0);
+    CHECK(top(zero) > zero->room[CLASS].base);
+    return NULL;
+}
+
+static void left_in_a_child(void *options) {
+    struct pool *pools[2];
+    make_pools(pools, options);
+    make_thread(leave_and_fork, (void *)pools);
+}
+
+/* Whoever forks is the only one there, if it is known; the first thread does not exist. */
+static void *fork_here(void *pools) {
+    pid_t child = fork();
+    if (child == 0) {
+        check_ids(pools, false);
+        rnFree(rnAlloc(size_classes[CLASS].size));
+        check_ids(pools, true);
+        _exit(0);
+    }
+    int status;
+    CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0);
+    check_ids(pools, true);
+    return NULL;
+}
+
+static void forked_elsewhere(void *options) {
+    struct pool *pools[2];
+    make_pools(pools, options);
+    check_ids(pools, true);
+    make_thread(fork_here, (void *)pools);
 }
 
 /* ---- A pool that is stopped ---- */
@@ -347,6 +434,8 @@ static void test_zero(void **state) {
     assert_int_equal(child_fails(zero, (char[]){"helper=0"}), 0);
     assert_int_equal(child_fails(zero, (char[]){"helper=0,cid=0"}), 0);
     assert_int_equal(child_fails(unseen_thread, (char[]){"helper=0"}), 0);
+    assert_int_equal(child_fails(left_in_a_child, (char[]){"helper=0"}), 0);
+    assert_int_equal(child_fails(forked_elsewhere, (char[]){"helper=0"}), 0);
 }
 
 static void test_stopped(void **state) {

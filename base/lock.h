@@ -18,7 +18,7 @@
 enum lock_rank {
     RANK_INIT,     /* first use of the library */
     RANK_HELPER,   /* birth and death of the helper thread */
-    RANK_DRAIN,    /* stopping and draining of other CPUs' pools */
+    RANK_DRAIN,    /* stopping and draining of other CPUs' pools; who is the only thread; stand-ins' ids */
     RANK_POOL,     /* one pool's capacities; locked pools' contents */
     RANK_DOMAIN,   /* which parts of the middle tier are in use */
     RANK_TRANSFER, /* one class's transfer cache in one domain */
@@ -129,7 +129,11 @@ static inline void shared_add(_Atomic size_t *number, size_t change) {
     atomic_fetch_add_explicit(number, change, memory_order_relaxed);
 }
 
-/* In fork's child, where the other threads that might sleep on it no longer exist. */
-static inline void lock_reset(struct lock *lock) { atomic_store_explicit(&lock->state, 0, memory_order_relaxed); }
+/* In fork's child, where those that slept on it no longer exist, but new ones may. */
+static inline void lock_reset(struct lock *lock) {
+    /* release: pairs with the acquire in lock_acquire and lock_slow */
+    if (atomic_exchange_explicit(&lock->state, 0, memory_order_release) == 2)
+        lock_wake(lock);
+}
 
 #endif

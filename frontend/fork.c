@@ -60,11 +60,13 @@ static void parent(void) {
         _IO_list_unlock();
 }
 
-/* The sleepers on the locks do not exist here, nor do the threads that others counted. */
+/* Handlers that were registered before ours may have made threads already, here in the child: these sleep on our locks,
+ * and count among the child's. */
 static void child(void) {
     hardened_new_generation();
     if (was_alone)
         return;
+    thread_forget_others();
     atomic_store_explicit(&lock_fork_owner, NULL, memory_order_relaxed);
     lock_reset(&meta_lock);
     lock_reset(&backend_lock);
@@ -76,7 +78,6 @@ static void child(void) {
     helper_forget();
     if (RN_CHECKS)
         lock_self = 0;
-    thread_forget_others();
     if (_IO_list_resetlock)
         _IO_list_resetlock();
 }

@@ -146,8 +146,10 @@ static int helper_create(void) {
     return error;
 }
 
+/* Not between fork's handlers: the child would forget one that was born there. */
 void helper_start(void) {
-    if (!option_get(OPT_HELPER) || !option_get(OPT_RELEASE) || __atomic_load_n(&alive, __ATOMIC_RELAXED))
+    if (!option_get(OPT_HELPER) || !option_get(OPT_RELEASE) || __atomic_load_n(&alive, __ATOMIC_RELAXED) ||
+        lock_is_fork_owner())
         return;
     lock_take(&helper_lock);
     bool start = !alive;
@@ -167,8 +169,8 @@ void helper_lock_all(void) { lock_take(&helper_lock); }
 void helper_unlock_all(void) { lock_drop(&helper_lock); }
 
 void helper_forget(void) {
-    lock_reset(&helper_lock);
     set_alive(false);
     poked = 0;
     ending = 0;
+    lock_reset(&helper_lock);
 }

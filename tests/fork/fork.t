@@ -7,7 +7,7 @@ use RnTest;
 use Test::More;
 
 my $preload = preloaded();
-my $helper = bin_dir() . '/plugin/libatfork.so';
+my ($helper, $maker) = map { bin_dir() . "/plugin/lib$_.so" } qw(atfork forkthread);
 for my $options (subject() eq 'rnalloc' ? ('', 'rseq=0', 'helper_min_mib=1', 'hardened=1') : ('')) {
     my $how = {env => {RNALLOC_OPTIONS => $options}};
     my $label = $options ? " ($options)" : '';
@@ -24,10 +24,13 @@ for my $options (subject() eq 'rnalloc' ? ('', 'rseq=0', 'helper_min_mib=1', 'ha
         my $run = run_program($how, bin_dir() . '/fork/last', $who);
         ok($run->{exit} == 0, "the process ends with its last thread: $who$label") or diag(explain($run));
     }
-    my @orders = (["a library before$label", "$helper:$preload"], ["a library after$label", "$preload:$helper"]);
-    for (@orders) {
-        my ($name, $list) = @$_;
-        child_tap($name, run_program({%$how, preload => $list =~ s/^:|:$//gr}, bin_dir() . '/fork/handlers'));
+    for (['handlers', $helper], ['threads', $maker]) {
+        my ($program, $library) = @$_;
+        my @orders = (["a library before$label", "$library:$preload"], ["a library after$label", "$preload:$library"]);
+        for (@orders) {
+            my ($name, $list) = @$_;
+            child_tap("$program, $name", run_program({%$how, preload => $list =~ s/^:|:$//gr}, bin_dir() . "/fork/$program"));
+        }
     }
 }
 done_testing();
